@@ -1,0 +1,1 @@
+"""XTrack: a wire protocol for machine-learning experiment tracking."""

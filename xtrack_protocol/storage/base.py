@@ -1,0 +1,267 @@
+"""What a store is: it keeps events, exactly once each, and answers questions about runs."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias
+
+import attrs
+from typing_extensions import Self
+
+from xtrack_protocol.ir import Durability, Envelope, Json
+from xtrack_protocol.runs import (
+    LogRecord,
+    RunState,
+    RunStatus,
+    SeriesPoint,
+    StoredArtifact,
+    StoredCheckpoint,
+    StreamLost,
+)
+from xtrack_protocol.session import RangeSet, StreamId
+
+Order: TypeAlias = Literal["started", "-started", "name", "-name", "status", "updated", "-updated"]
+"""What runs are sorted by; a minus turns it round."""
+
+
+@attrs.frozen
+class Incoming:
+    """An event on its way into a store: its stream, itself, and its original payload bytes."""
+
+    stream: StreamId
+    envelope: Envelope
+    raw: bytes
+    received_at_us: int
+    """When the collector got it: microseconds since the Unix epoch, by the collector's clock."""
+
+
+@attrs.frozen(kw_only=True)
+class AppendResult:
+    """What became of a batch. ``stored`` holds the positions in the batch of the events that were new."""
+
+    stored: tuple[int, ...] = ()
+    duplicates: int = 0
+    conflicts: tuple[int, ...] = ()
+    """Positions of events whose seq is taken by another event: kept aside, the first wins. spec: STR-5"""
+    dropped: int = 0
+    """Events of deleted runs. spec: FLD-9"""
+
+
+@attrs.frozen
+class StoredEvent:
+    """An event as it was stored. ``position`` grows with every event a store takes: a cursor for readers."""
+
+    position: int
+    stream: StreamId
+    envelope: Envelope
+    raw: bytes
+    received_at_us: int
+    late: bool = False
+
+
+@attrs.frozen
+class ParamValue:
+    """One setting of a param. ``current``: the one that wins; the others are its history."""
+
+    value: Json
+    timestamp_us: int
+    stream: StreamId
+    seq: int
+    current: bool
+
+
+@attrs.frozen
+class Experiment:
+    """A named group of runs."""
+
+    experiment_id: str
+    name: str
+    created_at_us: int
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class RunQuery:
+    """Which runs are asked for. Absent conditions don't restrict; ``tags`` must all match.
+
+    ``name``: the whole name, or with ``*`` and ``?`` a pattern. ``started_after_us`` and ``started_before_us``:
+    microseconds since the Unix epoch, [after, before). ``limit`` None: all. ``parent``: the parent run's id.
+    """
+
+    status: Sequence[RunStatus] = ()
+    experiment: str | None = None
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+    name: str | None = None
+    parent: str | None = None
+    started_after_us: int | None = None
+    started_before_us: int | None = None
+    limit: int | None = None
+    offset: int = 0
+    order: Order = "-started"
+
+
+class Storage(abc.ABC):
+    """Keeps runs. Thread-safe. ``xtrack_protocol.testing`` holds the contract suite for every store.
+
+    Promises:
+
+    - ``append`` takes a whole batch or nothing: when it returns, each event that was new is kept as ``durability``
+      says, together with the run's state; when it raises, the store is as it was before. An event is known by its
+      stream and seq; one that comes again changes nothing (spec: STR-4).
+    - Original payload bytes are kept and given back unchanged. NaN and infinities come back as they were.
+    - State and answers depend on what was stored, not on the order in which it came (spec: FLD-1).
+    - Several processes may write and read at once where the store is on disk.
+    - Errors are StorageError; a full or read-only disk says so and loses nothing that was there.
+    """
+
+    durability: ClassVar[Durability]
+    """What holds for events when ``append`` returns."""
+
+    @property
+    @abc.abstractmethod
+    def url(self) -> str:
+        """What ``open_store`` takes to open it again."""
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    @abc.abstractmethod
+    def append(self, batch: Sequence[Incoming]) -> AppendResult:
+        """Store the new ones of ``batch``, atomically, and bring the states of their runs up to date."""
+
+    @abc.abstractmethod
+    def expect_run(self, run_id: str, *, name: str | None = None, experiment_id: str | None = None) -> RunState:
+        """Make a run known before its first event; its status is pending until then. A known one stays as it is."""
+
+    @abc.abstractmethod
+    def mark_lost(self, lost: StreamLost) -> None:
+        """Record that a worker is known to be gone without having ended its run. spec: FLD-6"""
+
+    @abc.abstractmethod
+    def annotate(
+        self, run_id: str, *, tags: Mapping[str, str] | None = None, name: str | None = None, note: str | None = None
+    ) -> RunState:
+        """Tag, rename or note a run, finished or not; its status stays. Raises RunNotFound. spec: EVT-TAGS-2"""
+
+    @abc.abstractmethod
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run for good and leave a tombstone: later events are dropped. Raises RunNotFound. spec: FLD-9"""
+
+    # ------------------------------------------------------------------------------------------ asking
+
+    @abc.abstractmethod
+    def cursor(self, stream: StreamId) -> RangeSet:
+        """Return which seqs of ``stream`` are here, the declared losses included. Empty for an unknown stream."""
+
+    @abc.abstractmethod
+    def get_run(self, run_id: str) -> RunState:
+        """Return a run's state. Raises RunNotFound."""
+
+    @abc.abstractmethod
+    def find_run(self, ref: str) -> str:
+        """Return the id of the run that ``ref`` means: an id, a unique prefix of one, a name (the newest so named), or
+        ``latest``. Raises RunNotFound or AmbiguousRun.
+        """
+
+    @abc.abstractmethod
+    def search_runs(self, query: RunQuery = RunQuery()) -> list[RunState]:
+        """Return the states of the runs that match."""
+
+    def list_runs(self, limit: int | None = None) -> list[RunState]:
+        """Return the newest runs, newest first."""
+        return self.search_runs(RunQuery(limit=limit))
+
+    @abc.abstractmethod
+    def metric_keys(self, run_id: str) -> list[str]:
+        """Return the names of a run's metrics, sorted. Raises RunNotFound."""
+
+    @abc.abstractmethod
+    def get_metrics(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        worker_id: str | None = None,
+        limit: int | None = None,
+        include_hidden: bool = False,
+    ) -> list[SeriesPoint]:
+        """Return a series in its order (step, session, seq; null steps last), both ends of the range included.
+
+        Points that a resumed session rewound over are left out, or marked where ``include_hidden`` asks for them
+        (spec: FLD-3, FLD-8). ``limit``: at most so many points, the first ones. An unknown key is an empty series;
+        an unknown run raises RunNotFound.
+        """
+
+    @abc.abstractmethod
+    def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
+        """Return each param by its dotted name with its history, oldest first; one of each is current."""
+
+    @abc.abstractmethod
+    def get_artifacts(self, run_id: str) -> list[StoredArtifact]:
+        """Return all artifacts in the order of their time stamps."""
+
+    @abc.abstractmethod
+    def get_checkpoints(self, run_id: str, *, include_hidden: bool = False) -> list[StoredCheckpoint]:
+        """Return all checkpoints in the order of steps; rewound ones only where asked for. spec: FLD-8"""
+
+    @abc.abstractmethod
+    def get_logs(self, run_id: str, *, limit: int | None = None) -> list[LogRecord]:
+        """Return all log events, or the last ``limit``, in the order of their time stamps."""
+
+    @abc.abstractmethod
+    def events(self, run_id: str | None = None, *, after: int = 0, limit: int | None = None) -> Iterator[StoredEvent]:
+        """Yield stored events with a position above ``after``, in order of position: for replay and subscribers."""
+
+    @abc.abstractmethod
+    def conflicts(self, run_id: str) -> list[StoredEvent]:
+        """Return the events that came under a seq already taken by another one. spec: STR-5"""
+
+    # ------------------------------------------------------------------------------------------ experiments
+
+    @abc.abstractmethod
+    def create_experiment(
+        self, name: str, *, experiment_id: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> Experiment:
+        """Make an experiment; its id is its name unless given. Raises ExperimentExists. Runs make theirs by use."""
+
+    @abc.abstractmethod
+    def get_experiment(self, name_or_id: str) -> Experiment:
+        """Return an experiment by its id or its name. Raises ExperimentNotFound."""
+
+    @abc.abstractmethod
+    def list_experiments(self) -> list[Experiment]:
+        """Return all experiments, sorted by name."""
+
+    @abc.abstractmethod
+    def tag_experiment(self, name_or_id: str, tags: Mapping[str, str]) -> Experiment:
+        """Set tags of an experiment; others stay. Raises ExperimentNotFound."""
+
+    @abc.abstractmethod
+    def delete_experiment(self, name_or_id: str, *, with_runs: bool = False) -> None:
+        """Delete an experiment; one that has runs only with them, where asked. Raises StorageError otherwise."""
+
+    # ------------------------------------------------------------------------------------------ upkeep
+
+    @abc.abstractmethod
+    def backup(self, path: str | Path) -> None:
+        """Write a consistent copy of the whole store to ``path``, a SQLite file, while others go on writing.
+
+        Raises StorageError where ``path`` exists.
+        """
+
+    @abc.abstractmethod
+    def check(self) -> list[str]:
+        """Return what is damaged, one line each; an empty list for a sound store."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release everything; the store can't be used after it. May be called again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

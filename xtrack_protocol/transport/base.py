@@ -1,0 +1,84 @@
+"""What a transport is: where an emitter's events go, and where its commands come from."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar, Literal, TypeAlias
+
+import attrs
+
+from xtrack_protocol.session import StreamId
+
+Promise: TypeAlias = Literal["none", "accepted", "durable", "acked"]
+"""What has been promised of an event, from weakest to strongest, and never one reported as another.
+
+``accepted``: it survives kill -9 of this process. ``durable``: it survives a power loss. ``acked``: a collector has
+committed it.
+"""
+
+
+@attrs.frozen(kw_only=True)
+class StreamInfo:
+    """The stream that a transport is opened for, and where it goes on."""
+
+    stream: StreamId
+    first_seq: int = 1
+
+
+class Transport(abc.ABC):
+    """Carries the events of one stream, and brings commands back.
+
+    Promises, which the contract suite in ``xtrack_protocol.testing`` holds every transport to:
+
+    - ``send`` either takes the whole payload or raises TransportError and has taken nothing that a reader would
+      decode. When it returns, the event is kept as ``promise`` says. Events arrive in the order of the calls.
+    - ``send`` never waits for a peer longer than its documented time-out, and never changes the payload.
+    - ``open`` raises TransportError or ConfigurationError when events can't be taken; nothing else is opened,
+      written or connected before it. A transport is opened once and closed once; ``close`` may be called again.
+    - ``receive`` and ``send_control`` never block. A transport without a way back returns nothing, and False.
+    - Calls are serialised by the emitter: a transport needn't be thread-safe, but for ``receive`` and
+      ``send_control``, which may be called while another thread is in ``send``.
+    - After a fork the child doesn't use the parent's transport: it opens what ``for_child`` returns.
+    """
+
+    name: ClassVar[str]
+    """What XTRACK_TRANSPORT calls it."""
+    promise: ClassVar[Promise]
+    """What holds for an event when ``send`` returns."""
+
+    @property
+    @abc.abstractmethod
+    def address(self) -> str:
+        """Where events go, for messages: a path, or scheme and address."""
+
+    @abc.abstractmethod
+    def open(self, info: StreamInfo) -> None:
+        """Make ready to take the events of ``info.stream``, from seq ``info.first_seq`` on."""
+
+    @abc.abstractmethod
+    def send(self, seq: int, payload: bytes) -> None:
+        """Take one event: its seq, and its encoded envelope without a length."""
+
+    def send_control(self, payload: bytes) -> bool:  # noqa: ARG002 - for transports with a way back
+        """Send a control event (an answer to a command); return whether there is a way for it."""
+        return False
+
+    def receive(self) -> list[bytes]:
+        """Return the payloads of control events that have come in since the last call."""
+        return []
+
+    def flush(self, until: Promise, timeout: float) -> bool:  # noqa: ARG002 - for transports that can wait
+        """Wait at most ``timeout`` seconds until everything sent is kept as ``until`` says; return whether it is.
+
+        A transport that can't give that promise returns False at once.
+        """
+        order: tuple[Promise, ...] = ("none", "accepted", "durable", "acked")
+        return order.index(until) <= order.index(self.promise)
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release everything. What was accepted stays accepted."""
+
+    @abc.abstractmethod
+    def for_child(self) -> Transport:
+        """Return an unopened transport for a forked child, which shares nothing with this one but its address."""

@@ -1,0 +1,112 @@
+"""Events to bytes and back: the only module, with its slow half, that uses msgspec's coders.
+
+Strategy. A payload is decoded in one pass over its bytes into the envelope of its type. Structs refuse unknown
+fields and every slot has its exact type, so what passes is legal as it stands, except in free slots, whose depth
+and ``$float`` forms are looked at only where an event has one. Whatever the fast pass refuses goes to
+``_slow``, which parses it again in plain Python: legacy forms are read there, unknown types and fields kept or
+dropped, and everything else gets its error class and the path of the field. Both halves give the same verdict and
+the same event for any bytes that both accept; a property test holds them to that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from xtrack_protocol.errors import EncodeError
+from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, KnownEnvelope, UnknownEnvelope
+from xtrack_protocol.limits import DEPTH_MAX
+
+Codec: TypeAlias = Literal["json", "msgpack"]
+"""Frames are JSON; MessagePack is a second, negotiated codec with the same field names. spec: MSG-1"""
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder(KnownEnvelope).decode
+
+_FREE_SLOTS: Final[dict[type[Envelope], str]] = {
+    ENVELOPES["param"]: "value",
+    ENVELOPES["log"]: "fields",
+    ENVELOPES["artifact"]: "metadata",
+    ENVELOPES["checkpoint"]: "metadata",
+    ENVELOPES["command"]: "payload",
+    UnknownEnvelope: "payload",
+}
+"""The free slot of each event that has one. spec: VAL-4"""
+
+_FREE_SLOT_LEVEL: Final = 3  # the envelope is level 1, p is level 2
+
+
+def encode(envelope: Envelope, codec: Codec = "json") -> bytes:
+    """Return the payload of a frame: UTF-8 JSON with the members t, v, m, p in that order. spec: ENV-7
+
+    Absent fields are left out; NaN and infinities are written as texts (spec: VAL-3, VAL-4). Raises EncodeError
+    for what isn't JSON: other types and keys, lone surrogates, more than 64 levels, integers beyond MessagePack's.
+    Typed slots are taken as they are: whoever builds events from user's values checks them, as the emitter does.
+    """
+    slot = _FREE_SLOTS.get(envelope.__class__)
+    if codec == "json" and envelope.__class__ is not UnknownEnvelope:
+        try:
+            payload = _encode_json(envelope)
+        except (ValueError, TypeError, RecursionError, OverflowError):
+            return _encode_slowly(envelope, codec)  # names the field that can't be written
+        # msgspec writes a non-finite float as null. Nothing else of ours does: absent fields are left out.
+        if b"null" not in payload and (slot is None or _is_plain(getattr(envelope.payload, slot), _FREE_SLOT_LEVEL)):
+            return payload
+    return _encode_slowly(envelope, codec)
+
+
+def decode(payload: Buffer, *, codec: Codec = "json", lenient: bool = True, max_depth: int = DEPTH_MAX) -> Envelope:
+    """Return the envelope that ``payload`` (a frame without its length) holds.
+
+    ``lenient`` readers, the default, take what legacy workers write: bare NaN and Infinity tokens, true and false
+    as metric values (spec: JSN-7, VAL-5). Raises DecodeError, with offset 0, and nothing else. spec: ERR-1
+    """
+    if codec == "json":
+        try:
+            envelope: Envelope = _decode_json(payload)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if envelope.__class__ not in _FREE_SLOTS or _is_shallow(bytes(payload), max_depth):
+                return envelope
+    from xtrack_protocol.wire import _slow
+
+    return _slow.decode(bytes(payload), codec=codec, lenient=lenient, max_depth=max_depth)
+
+
+def is_control(envelope: Envelope) -> bool:
+    """Whether the envelope belongs to the session and not to a run's stream of events. spec: CTL-1"""
+    return envelope.event_type in CONTROL_TYPES
+
+
+def _encode_slowly(envelope: Envelope, codec: Codec) -> bytes:
+    from xtrack_protocol.wire import _slow
+
+    return _slow.encode(envelope, codec)
+
+
+def _is_shallow(payload: bytes, max_depth: int) -> bool:
+    """Whether the free slot is surely as legal as it looks: few brackets, and no float in disguise."""
+    return payload.count(b"{") + payload.count(b"[") <= max_depth and b"$float" not in payload
+
+
+def _is_plain(value: Any, level: int) -> bool:
+    """Whether msgspec writes ``value``, which stands at nesting ``level``, as the JSON that it is."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return True
+    if kind is float:
+        return bool(value - value == 0.0)
+    if level > DEPTH_MAX:
+        return False
+    if kind is dict:
+        return all(type(key) is str and _is_plain(item, level + 1) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return all(_is_plain(item, level + 1) for item in value)
+    return False
+
+
+__all__ = ["Buffer", "Codec", "EncodeError", "decode", "encode", "is_control"]

@@ -1,0 +1,197 @@
+"""Frames in a file that may be damaged: what can be read is read, and what can't is named. spec: FRM-6
+
+Plain frames have no check on their length, so a flipped bit in one can send a reader anywhere. But valid JSON text
+holds no NUL byte, and every frame begins with one: no header stands inside a legal payload. So
+
+- a payload with a NUL byte in it is no payload: its length is damaged, and we know at that byte, before having read
+  (or allocated) what the length announced;
+- a place that holds 0x00, a possible length, and then one well-formed JSON object of just that length is a frame;
+- each run of bytes between two NULs is looked at for at most the four headers that can end before it, so that the
+  search is linear whatever the bytes are.
+
+The verdict depends on the bytes alone, never on how they were cut into chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from xtrack_protocol.errors import DecodeError
+from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
+from xtrack_protocol.wire.codec import Buffer
+from xtrack_protocol.wire.framing import PREFIX, Frame, decode_payload, length_error
+
+_unpack_from = PREFIX.unpack_from
+
+_MALFORMED: Final = frozenset({"bad_utf8", "bad_json"})
+"""Payloads that are no JSON text: perhaps because their length is wrong."""
+
+_JSON_START: Final = frozenset(b"{ \t\n\r")
+
+
+class SalvageDecoder:
+    """Like FrameDecoder, for files: no error is fatal.
+
+    A damaged range is one Frame with an error whose ``offset`` and ``length`` give the range; what follows it is
+    ``verified=False`` unless the damage ended exactly where the damaged frame had said that it would.
+    """
+
+    def __init__(self, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, offset: int = 0) -> None:
+        self._limits = limits
+        self._lenient = lenient
+        self._offset = offset  # of the buffer's first byte
+        self._buffer = bytearray()
+        self._no_nul_before = 0  # absolute: in the payload under way, no NUL stands before this offset
+        self._due = 0  # absolute: where the payload under way ends
+        self._verified = True
+        self._damage: _Damage | None = None
+
+    @property
+    def offset(self) -> int:
+        """Where the next frame begins, or the damage that is being passed over."""
+        return self._damage.error.offset if self._damage else self._offset
+
+    def feed(self, chunk: Buffer) -> list[Frame]:
+        """Take the next bytes; return what they complete, in order."""
+        self._buffer += chunk
+        if self._offset + len(self._buffer) < self._due and 0 not in chunk:
+            return []  # a large payload in small chunks: nothing to look at before it is whole
+        return self._run(at_end=False)
+
+    def finish(self) -> list[Frame]:
+        """Say that the file has ended; return what was still held back."""
+        return self._run(at_end=True)
+
+    def _run(self, *, at_end: bool) -> list[Frame]:
+        frames: list[Frame] = []
+        data = bytes(self._buffer)
+        position = 0
+        while True:
+            step = self._search if self._damage else self._read
+            after = step(data, position, frames, at_end)
+            if after is None:
+                break
+            position = after
+        if self._damage:
+            position = max(position, self._damage.searched - self._offset)
+        self._offset += position
+        self._buffer = bytearray(data[position:])
+        return frames
+
+    # Each of the following returns the position in ``data`` to go on from, or None when it needs more bytes.
+
+    def _read(self, data: bytes, position: int, frames: list[Frame], at_end: bool) -> int | None:
+        """Read the frame at ``position``, where one is due."""
+        size = len(data)
+        offset = self._offset + position
+        if size - position < PREFIX.size:
+            if at_end and position < size:
+                return self._begin_damage(_truncated(offset), offset, None)
+            return None
+        length: int = _unpack_from(data, position)[0]
+        error = length_error(length, offset, self._limits)
+        if error:
+            return self._begin_damage(error, offset, None)
+        start, end = position + PREFIX.size, position + PREFIX.size + length
+        nul = self._find_nul(data, start, min(end, size))
+        if nul >= 0:
+            reason = f"a NUL byte in the payload, at byte {self._offset + nul}: no JSON, or the length is damaged"
+            return self._begin_damage(DecodeError("bad_json", reason, offset=offset), offset, end)
+        if end > size:
+            self._due = self._offset + end
+            return self._begin_damage(_truncated(offset), offset, None) if at_end else None
+        frame = decode_payload(data[start:end], offset, self._limits, lenient=self._lenient, verified=self._verified)
+        if frame.error and frame.error.kind in _MALFORMED:
+            plausible = self._is_frame_start(data, end, at_end)
+            if plausible is None:
+                return None
+            if not plausible:
+                return self._begin_damage(frame.error, offset, end)
+        frames.append(frame)
+        return end
+
+    def _is_frame_start(self, data: bytes, position: int, at_end: bool) -> bool | None:
+        """Whether a frame seems to begin at ``position``, or the file ends there; None: can't tell yet."""
+        size = len(data)
+        if position == size:
+            return True if at_end else None
+        if size - position <= PREFIX.size:
+            return False if at_end else None
+        length: int = _unpack_from(data, position)[0]
+        return 1 <= length <= self._limits.max_frame and data[position + PREFIX.size] in _JSON_START
+
+    def _find_nul(self, data: bytes, start: int, end: int) -> int:
+        """Find a NUL byte in ``data[start:end]``, looking at each byte once however often we are called."""
+        known = self._no_nul_before - self._offset
+        nul = data.find(0, max(start, known), end)
+        self._no_nul_before = self._offset + (start if nul >= 0 else end)
+        return nul
+
+    def _begin_damage(self, error: DecodeError, offset: int, announced_end: int | None) -> int:
+        end = None if announced_end is None else self._offset + announced_end
+        self._damage = _Damage(error, searched=offset + 1, announced_end=end)
+        self._no_nul_before = self._due = 0
+        return offset + 1 - self._offset
+
+    def _search(self, data: bytes, position: int, frames: list[Frame], at_end: bool) -> int | None:
+        """Look for the next plausible frame from ``position`` on."""
+        assert self._damage is not None
+        candidate = data.find(0, position)
+        if candidate < 0:
+            self._damage.searched = self._offset + len(data)
+            if at_end:
+                self._end_damage(self._offset + len(data), frames)
+            return None
+        verdict = self._is_whole_frame(data, candidate, at_end)
+        if verdict == "yes":
+            self._end_damage(self._offset + candidate, frames)
+            return candidate
+        if verdict == "unknown":
+            self._damage.searched = self._offset + candidate
+            return None
+        return candidate + 1
+
+    def _is_whole_frame(self, data: bytes, position: int, at_end: bool) -> Literal["yes", "no", "unknown"]:
+        size = len(data)
+        unknown: Literal["no", "unknown"] = "no" if at_end else "unknown"
+        if size - position <= PREFIX.size:
+            return unknown
+        length: int = _unpack_from(data, position)[0]
+        start, end = position + PREFIX.size, position + PREFIX.size + length
+        if not 1 <= length <= self._limits.max_frame or data[start] not in _JSON_START:
+            return "no"
+        if self._find_nul(data, start, min(end, size)) >= 0:
+            return "no"
+        if end > size:
+            return unknown
+        frame = decode_payload(data[start:end], 0, self._limits, lenient=self._lenient)
+        return "no" if frame.error and frame.error.kind in _MALFORMED else "yes"
+
+    def _end_damage(self, end: int, frames: list[Frame]) -> None:
+        """Report the damaged range that ends before the absolute offset ``end``."""
+        damage = self._damage
+        assert damage is not None
+        self._damage = None
+        self._no_nul_before = 0
+        begin = damage.error.offset
+        error = DecodeError(
+            damage.error.kind, damage.error.reason, offset=begin, length=end - begin, path=damage.error.path
+        )
+        frames.append(Frame(None, error, begin, 0, b"", self._verified))
+        if damage.announced_end != end:
+            self._verified = False  # spec: FRM-7
+
+
+def _truncated(offset: int) -> DecodeError:
+    return DecodeError("truncated", "the file ends inside the frame", offset=offset)
+
+
+class _Damage:
+    """Damage under way: its error, how far we have looked, and where the damaged frame said that it ends."""
+
+    __slots__ = ("announced_end", "error", "searched")
+
+    def __init__(self, error: DecodeError, searched: int, announced_end: int | None) -> None:
+        self.error = error
+        self.searched = searched
+        self.announced_end = announced_end
