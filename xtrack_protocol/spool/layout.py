@@ -1,0 +1,124 @@
+"""Where what lies in a spool. spec: RST-6, RST-7
+
+::
+
+    $XTRACK_DIR/                      0700
+      spool/<run>/                    one folder a run, its id percent-quoted
+        <sid>.000001.xseg             segments of one stream, 8 MiB each
+        <sid>.lock                    held while the stream's emitter lives
+        <sid>.lost                    who saw the emitter die says so here
+        attachments/                  the full text of values that were cut
+        commands/                     the mailbox of a local run
+        DELETED                       the tombstone of a deleted run
+      index.db                        derived from the spool, rebuilt at will
+
+Names only group files; identity stands in each segment's header. Several hosts may share one folder: a stream has one
+writer, and nobody ever changes another's segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+SEGMENT_SUFFIX: Final = ".xseg"
+_NAME_MAX: Final = 120
+
+
+def default_dir() -> Path:
+    """Return XTRACK_DIR, or ``~/.xtrack``."""
+    given = os.environ.get("XTRACK_DIR")
+    return Path(given).expanduser() if given else Path.home() / ".xtrack"
+
+
+def safe_name(text: str) -> str:
+    """Return a file name for any text: quoted, and a digest in place of what is too long. Never '.' or '..'."""
+    quoted = quote(text, safe="-_+=@").replace(".", "%2E") or "%00empty"
+    if len(quoted) <= _NAME_MAX:
+        return quoted
+    return quoted[: _NAME_MAX - 41] + "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+class SpoolDir:
+    """The paths below one XTRACK_DIR."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(root).expanduser() if root is not None else default_dir()
+        self.runs = self.root / "spool"
+
+    def run_dir(self, run_id: str) -> Path:
+        """Return the folder of a run."""
+        return self.runs / safe_name(run_id)
+
+    def run_dirs(self) -> list[Path]:
+        """Return the folders of all runs, sorted; none where there is no spool yet."""
+        try:
+            with os.scandir(self.runs) as entries:
+                return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+    def tombstone(self, run_id: str) -> Path:
+        """Return the file whose being there means that the run was deleted. spec: FLD-9"""
+        return self.run_dir(run_id) / TOMBSTONE
+
+    def mailbox(self, run_id: str) -> Path:
+        """Return the folder through which commands reach a local run."""
+        return self.run_dir(run_id) / "commands"
+
+
+TOMBSTONE: Final = "DELETED"
+
+
+def segment_path(run_dir: Path, session_id: str, number: int) -> Path:
+    """Return the path of a stream's segment; segments count from 1."""
+    return run_dir / f"{safe_name(session_id)}.{number:06d}{SEGMENT_SUFFIX}"
+
+
+def lock_path(run_dir: Path, session_id: str) -> Path:
+    """Return the path of the lock that a stream's emitter holds."""
+    return run_dir / f"{safe_name(session_id)}.lock"
+
+
+def lost_path(run_dir: Path, session_id: str) -> Path:
+    """Return the path of the note that a stream's emitter was seen to die."""
+    return run_dir / f"{safe_name(session_id)}.lost"
+
+
+def segments(run_dir: Path) -> Iterator[Path]:
+    """Yield the segments in a run's folder, those of a stream in order."""
+    try:
+        with os.scandir(run_dir) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX))
+    except FileNotFoundError:
+        return
+    for name in names:
+        yield run_dir / name
+
+
+def make_private_dir(path: Path) -> None:
+    """Make a folder, and those above it, that only its owner can enter; one that is there stays as it is."""
+    missing = []
+    current = path
+    while not current.exists():
+        missing.append(current)
+        current = current.parent
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
