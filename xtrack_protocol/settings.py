@@ -179,6 +179,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             ) from None
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            content: dict[str, Any] = tomllib.load(file)
+            return content
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError("xtrack.toml", str(path), f"can't be read: {error}") from error

@@ -42,7 +42,7 @@ class Inbox:
         if changed_ns == self._changed_ns and time.time_ns() - changed_ns > 1_000_000_000:
             return []
         self._changed_ns = changed_ns
-        payloads = []
+        payloads: list[bytes] = []
         with os.scandir(self._folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(_COMMAND) and entry.name[0] != ".")
         for name in names:
@@ -78,7 +78,7 @@ def post(folder: Path, command: Command) -> None:
 
 
 def wait_for_answers(folder: Path, command_id: str, *, expected: int, timeout: float) -> list[CommandResult]:
-    """Return the answers to a posted command, at most ``expected``, waiting at most ``timeout`` seconds; then clear up."""
+    """Return the answers to a posted command: wait for ``expected``, or ``timeout`` seconds; then clear up."""
     prefix = f"{safe_name(command_id)}."
     deadline = time.monotonic() + timeout
     while True:

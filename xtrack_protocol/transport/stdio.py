@@ -1,8 +1,8 @@
 """Frames on a descriptor that a parent process handed down: how a launcher listens to a worker of any language.
 
-XTRACK_FD names the descriptor. Without it 3 is used, but only if it was a pipe or a socket when this module was imported:
-later, 3 may be the first file that the script itself has opened. Standard output is used when XTRACK_FD=1 asks for
-it, and never otherwise. Commands come back on the same descriptor where it is a socket, else on standard input.
+XTRACK_FD names the descriptor. Without it 3 is used, but only if it was a pipe or a socket when this module was
+imported: later, 3 may be the first file that the script itself has opened. Standard output is used when XTRACK_FD=1
+asks for it, and never otherwise. Commands come back on the same descriptor where it is a socket, else on standard input.
 """
 
 from __future__ import annotations

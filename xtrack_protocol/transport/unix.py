@@ -11,7 +11,7 @@ from xtrack_protocol.transport.base import StreamInfo, Transport
 
 
 class UnixTransport(Transport):
-    """Connects to ``path``. Accepted means: in the socket's buffer, which outlives this process but not the collector."""
+    """Connects to ``path``. Accepted means: in the socket's buffer, which outlives this process, not the collector."""
 
     name = "unix"
     promise = "accepted"
