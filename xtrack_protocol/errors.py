@@ -19,6 +19,9 @@
     │   ├── NotAStore           a file is no store of ours
     │   ├── StoreVersionError   a store was written by a newer version
     │   ├── StoreLocked         another process holds the store for too long
+    │   ├── StoreFull           the disk has no room for what was to be written
+    │   ├── StoreReadOnly       the store was opened for reading, or may only be read
+    │   ├── StoreUnavailable    a store's file isn't there, or the disk under it fails
     │   └── StoreCorrupt        a store's own check failed
     ├── LaunchError             a worker process can't be started or reached
     │   ├── CommandNotFound
@@ -215,6 +218,26 @@ class StoreLocked(_StoreFileError):
         super().__init__(
             path, f"another process has held it locked for more than {seconds:g} s. Wait for that process, or end it"
         )
+
+
+class StoreFull(_StoreFileError):
+    """The disk under the store at ``path`` is full. What was there before is unharmed."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, "the disk is full; nothing of this write was kept. Free some space and write again")
+
+
+class StoreReadOnly(_StoreFileError):
+    """The store at ``path`` can only be read: it was opened so, or its file or file system is read-only."""
+
+    def __init__(
+        self, path: object, problem: str = "it can only be read. Open it for writing where it is writable"
+    ) -> None:
+        super().__init__(path, problem)
+
+
+class StoreUnavailable(_StoreFileError):
+    """The file at ``path`` can't be opened, made, read or written: it isn't there, or the disk under it fails."""
 
 
 class StoreCorrupt(_StoreFileError):

@@ -295,8 +295,10 @@ class RunReducer:
         sizes = (stream.start.event.world_size for stream in self._facts.streams if stream.start)
         return max((size for size in sizes if size is not None), default=None)
 
-    def state(self) -> RunState:
-        """Return the state of what has come so far."""
+    def state(self, *, with_metrics: bool = True) -> RunState:
+        """Return the state of what has come so far; without its metrics where only the rest is asked for, because
+        that doesn't take longer with every series.
+        """
         facts = self._facts
         order = _session_order(self._streams)
         streams = [self._streams[stream_id] for stream_id in order]
@@ -323,7 +325,7 @@ class RunReducer:
             duration_ms=_duration(voting, started, ended),
             activity=_activity(streams),
             params={key: written.value for key, written in _winners(streams, lambda stream: stream.params).items()},
-            metrics=_metrics(streams),
+            metrics=_metrics(streams) if with_metrics else {},
             summary={key: written.value for key, written in _winners(streams, lambda stream: stream.summary).items()},
             final_metrics=_final_metrics(streams),
             artifacts=tuple(

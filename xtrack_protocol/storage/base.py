@@ -28,7 +28,11 @@ Order: TypeAlias = Literal["started", "-started", "name", "-name", "status", "up
 
 @attrs.frozen
 class Incoming:
-    """An event on its way into a store: its stream, itself, and its original payload bytes."""
+    """An event on its way into a store: its stream, itself, and its original payload bytes.
+
+    ``stream`` says where it belongs, whatever run the event itself names: a capture may be read under another run id.
+    A ``skip`` comes under the stream that it names.
+    """
 
     stream: StreamId
     envelope: Envelope
@@ -39,19 +43,24 @@ class Incoming:
 
 @attrs.frozen(kw_only=True)
 class AppendResult:
-    """What became of a batch. ``stored`` holds the positions in the batch of the events that were new."""
+    """What became of a batch. ``stored``: the places in the batch, from 0 on, of the events that were new."""
 
     stored: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
+    """Of each event in ``stored`` its position in the store, as in StoredEvent."""
     duplicates: int = 0
     conflicts: tuple[int, ...] = ()
-    """Positions of events whose seq is taken by another event: kept aside, the first wins. spec: STR-5"""
+    """Places in the batch of events whose seq is taken by another event: kept aside, the first wins. spec: STR-5"""
     dropped: int = 0
     """Events of deleted runs. spec: FLD-9"""
 
 
 @attrs.frozen
 class StoredEvent:
-    """An event as it was stored. ``position`` grows with every event a store takes: a cursor for readers."""
+    """An event as it was stored. ``position`` grows with every event a store takes: a cursor for readers.
+
+    ``late``: its seq is above that of its stream's run_end. spec: FLD-7
+    """
 
     position: int
     stream: StreamId
@@ -86,8 +95,10 @@ class Experiment:
 class RunQuery:
     """Which runs are asked for. Absent conditions don't restrict; ``tags`` must all match.
 
-    ``name``: the whole name, or with ``*`` and ``?`` a pattern. ``started_after_us`` and ``started_before_us``:
-    microseconds since the Unix epoch, [after, before). ``limit`` None: all. ``parent``: the parent run's id.
+    ``name``: the whole name, or with ``*`` and ``?`` a pattern. ``experiment``: its id or its name.
+    ``started_after_us`` and ``started_before_us``: microseconds since the Unix epoch, [after, before). ``limit`` None:
+    all. ``parent``: the parent run's id. In order of start, a run that hasn't started counts by its last event, and one
+    without events by when it was first expected; runs that are equal in order are sorted by id.
     """
 
     status: Sequence[RunStatus] = ()
@@ -128,15 +139,25 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def append(self, batch: Sequence[Incoming]) -> AppendResult:
-        """Store the new ones of ``batch``, atomically, and bring the states of their runs up to date."""
+        """Store the new ones of ``batch``, atomically, and bring the states of their runs up to date.
+
+        A ``skip`` closes its range in the stream's cursor and is no event of the run; other control events are passed
+        over (spec: STR-7, CTL-1). An experiment that an event names is made where there is none of that id or name.
+        """
 
     @abc.abstractmethod
     def expect_run(self, run_id: str, *, name: str | None = None, experiment_id: str | None = None) -> RunState:
-        """Make a run known before its first event; its status is pending until then. A known one stays as it is."""
+        """Make a run known before its first event; its status is pending until then. A known one stays as it is.
+
+        Raises StorageError for a deleted run. spec: FLD-5.8
+        """
 
     @abc.abstractmethod
     def mark_lost(self, lost: StreamLost) -> None:
-        """Record that a worker is known to be gone without having ended its run. spec: FLD-6"""
+        """Record that a worker is known to be gone without having ended its run; a run not known yet becomes known.
+
+        The same loss told again changes nothing, and one of a deleted run is dropped. spec: FLD-6, FLD-9
+        """
 
     @abc.abstractmethod
     def annotate(
@@ -174,7 +195,10 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def metric_keys(self, run_id: str) -> list[str]:
-        """Return the names of a run's metrics, sorted. Raises RunNotFound."""
+        """Return the names of a run's metrics, sorted, those included all of whose points are hidden.
+
+        Raises RunNotFound.
+        """
 
     @abc.abstractmethod
     def get_metrics(
@@ -191,13 +215,16 @@ class Storage(abc.ABC):
         """Return a series in its order (step, session, seq; null steps last), both ends of the range included.
 
         Points that a resumed session rewound over are left out, or marked where ``include_hidden`` asks for them
-        (spec: FLD-3, FLD-8). ``limit``: at most so many points, the first ones. An unknown key is an empty series;
-        an unknown run raises RunNotFound.
+        (spec: FLD-3, FLD-8). A range leaves out points without a step. ``limit``: at most so many points, the first
+        ones. An unknown key is an empty series; an unknown run raises RunNotFound.
         """
 
     @abc.abstractmethod
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
-        """Return each param by its dotted name with its history, oldest first; one of each is current."""
+        """Return each param by its dotted name with its history, oldest first; one of each is current.
+
+        Raises RunNotFound. spec: FLD-2, FLD-2.9
+        """
 
     @abc.abstractmethod
     def get_artifacts(self, run_id: str) -> list[StoredArtifact]:
@@ -213,11 +240,18 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int | None = None) -> Iterator[StoredEvent]:
-        """Yield stored events with a position above ``after``, in order of position: for replay and subscribers."""
+        """Yield stored events with a position above ``after``, in order of position: for replay and subscribers.
+
+        Of one run, or of all. What is stored while the iterator is read may or may not come, but nothing before it is
+        left out. Raises RunNotFound at the call.
+        """
 
     @abc.abstractmethod
     def conflicts(self, run_id: str) -> list[StoredEvent]:
-        """Return the events that came under a seq already taken by another one. spec: STR-5"""
+        """Return the events that came under a seq already taken by another one, each content once, as they came.
+
+        Their position is that of the event which stands. Raises RunNotFound. spec: STR-5
+        """
 
     # ------------------------------------------------------------------------------------------ experiments
 
@@ -225,7 +259,10 @@ class Storage(abc.ABC):
     def create_experiment(
         self, name: str, *, experiment_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> Experiment:
-        """Make an experiment; its id is its name unless given. Raises ExperimentExists. Runs make theirs by use."""
+        """Make an experiment; its id is its name unless given. Runs make theirs by use.
+
+        Ids and names are one name space, so that either finds an experiment. Raises ExperimentExists.
+        """
 
     @abc.abstractmethod
     def get_experiment(self, name_or_id: str) -> Experiment:
