@@ -33,7 +33,7 @@ from xtrack_protocol.ir.envelope import (
     UnknownEnvelope,
     UnknownEvent,
 )
-from xtrack_protocol.ir.files import ARTIFACT_TYPES, Artifact, Checkpoint, UploadStrategy
+from xtrack_protocol.ir.files import ARTIFACT_TYPES, Artifact, Checkpoint, UploadStrategy, checksum_sha256
 from xtrack_protocol.ir.identity import RunId, run_id_text
 from xtrack_protocol.ir.lifecycle import (
     ActivityStatus,
@@ -107,5 +107,6 @@ __all__ = [
     "UploadStrategy",
     "Welcome",
     "WireStruct",
+    "checksum_sha256",
     "run_id_text",
 ]

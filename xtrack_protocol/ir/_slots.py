@@ -12,6 +12,9 @@ Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)]
 Number: TypeAlias = Int64 | float
 """A number slot: int64 or binary64, NaN and infinities included. spec: VAL-2, VAL-3"""
 
+OptionalId: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
+"""A worker or session id where it may be absent; "" reads as absence. spec: JSN-6"""
+
 Json: TypeAlias = Any
 """A free slot: any JSON value. Floats that JSON can't write are ``{"$float": "NaN"}`` on the wire. spec: VAL-4"""
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import field
 
-from xtrack_protocol.ir._slots import Int64, Json, WireStruct
+from xtrack_protocol.ir._slots import Int64, Json, OptionalId, WireStruct
 from xtrack_protocol.ir.identity import RunId
 
 AckStatus: TypeAlias = Literal["ok", "error"]
@@ -32,7 +32,7 @@ class Command(WireStruct, frozen=True):
     type: str
     payload: dict[str, Json] = field(default_factory=dict)
     run_id: str | RunId | None = None
-    worker_id: str | None = field(name="wid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
 
 
 class CommandResult(WireStruct, frozen=True):
@@ -42,7 +42,7 @@ class CommandResult(WireStruct, frozen=True):
     command_id: str = field(name="cmd_id")
     status: AckStatus
     message: str | None = field(name="msg", default=None)
-    worker_id: str | None = field(name="wid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
 
 
 class Ack(WireStruct, frozen=True):
@@ -56,8 +56,8 @@ class Ack(WireStruct, frozen=True):
     status: AckStatus
     error_message: str | None = field(name="error", default=None)
     run_id: str | RunId | None = None
-    worker_id: str | None = field(name="wid", default=None)
-    session_id: str | None = field(name="sid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
+    session_id: OptionalId = field(name="sid", default=None)
     rejected: list[tuple[Int64, str]] = field(default_factory=list)
 
 
@@ -112,7 +112,7 @@ class OpenStream(WireStruct, frozen=True):
 
     run_id: str | RunId
     session_id: str = field(name="sid")
-    worker_id: str | None = field(name="wid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
 
 
 class Skip(WireStruct, frozen=True):
@@ -123,7 +123,7 @@ class Skip(WireStruct, frozen=True):
     first: Int64 = field(name="from")
     last: Int64 = field(name="to")
     reason: str | None = None
-    worker_id: str | None = field(name="wid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
 
 
 class Ping(WireStruct, frozen=True):

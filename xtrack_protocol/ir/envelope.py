@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import field
 
-from xtrack_protocol.ir._slots import Int64, Json, WireStruct
+from xtrack_protocol.ir._slots import Int64, Json, OptionalId, WireStruct
 from xtrack_protocol.ir.control import (
     Ack,
     Command,
@@ -44,8 +44,8 @@ class EventMeta(WireStruct, frozen=True):
 
     seq: Int64
     timestamp_us: Int64 = field(name="ts")
-    worker_id: str | None = field(name="wid", default=None)
-    session_id: str | None = field(name="sid", default=None)
+    worker_id: OptionalId = field(name="wid", default=None)
+    session_id: OptionalId = field(name="sid", default=None)
 
 
 class UnknownEvent(WireStruct, frozen=True):
@@ -72,12 +72,12 @@ class Envelope(WireStruct, frozen=True):
         worker_id: str | None = None,
         session_id: str | None = None,
     ) -> "Envelope":
-        """Wrap ``payload`` in the envelope of its type. Raises TypeError for what is no payload."""
+        """Wrap ``payload`` in the envelope of its type. An id of "" is none. Raises TypeError for other payloads."""
         try:
             envelope = _ENVELOPE_OF[type(payload)]
         except KeyError:
             raise TypeError(f"{type(payload).__name__} is no event") from None
-        return envelope(1, EventMeta(seq, timestamp_us, worker_id, session_id), payload)
+        return envelope(1, EventMeta(seq, timestamp_us, worker_id or None, session_id or None), payload)
 
     @property
     def event_type(self) -> str:

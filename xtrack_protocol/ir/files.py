@@ -1,6 +1,7 @@
 """Events that point at files. The files themselves never cross the wire."""
 
-from typing import Literal, TypeAlias
+import re
+from typing import Final, Literal, TypeAlias
 
 from msgspec import field
 
@@ -26,6 +27,19 @@ ARTIFACT_TYPES = (
     "other",
 )
 """Well-known artifact types; any other text is legal. spec: EVT-ARTIFACT-2, VAL-7"""
+
+
+_SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+
+
+def checksum_sha256(checksum: str) -> str | None:
+    """Return the SHA-256 that an artifact's ``checksum`` names, as 64 lower-case hexadecimal digits.
+
+    Legacy workers send the digits without ``sha256:``. None for a checksum of any other form, which is legal too.
+    spec: VAL-8
+    """
+    match = _SHA256.fullmatch(checksum)
+    return match[1].lower() if match else None
 
 
 class Artifact(WireStruct, frozen=True):

@@ -1,8 +1,8 @@
 """The codec's slow half: what the fast pass refuses is read here, or gets its error class and its place.
 
 Parsing is the standard library's, which knows the bare NaN tokens of legacy workers and calls back for every
-number; a table of slots made from the IR then walks the tree. All faults are collected, and the one that stands
-first in the order of precedence is reported (spec: ERR-2).
+number; a table of slots made from the IR then walks the tree. Of all faults the one that stands first in the
+order of precedence is reported (spec: ERR-2).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import re
 from functools import cache
 from math import isfinite, isinf, isnan
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
 from msgspec import inspect
 
 from xtrack_protocol.errors import ERROR_CLASSES, DecodeError, EncodeError, ErrorClass
-from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, UnknownEnvelope, UnknownEvent
+from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, EventMeta, UnknownEnvelope, UnknownEvent
 from xtrack_protocol.limits import DEPTH_MAX, INT64_MAX, INT64_MIN
 from xtrack_protocol.wire.codec import Codec
 
@@ -41,10 +41,12 @@ def decode(payload: bytes, *, codec: Codec, lenient: bool, max_depth: int) -> En
         tree = _parse_msgpack(payload, max_depth)
     event_type = _check_envelope(tree)
     faults = _Faults(lenient)
-    meta = _slot_of(EventMeta).read(tree["m"], "m", faults)
+    meta = _slot_of(EventMeta).read(tree["m"], (None, "m"), faults)
     cls = ENVELOPES.get(event_type)
-    slot = _FREE if cls is None else _slot_of(_payload_type(cls))
-    body = slot.read(tree["p"], "p", faults)
+    if cls is not None and event_type not in CONTROL_TYPES and type(meta.get("seq")) is int and meta["seq"] < 1:
+        faults.add("out_of_range", ((None, "m"), "seq"), f"must be at least 1, not {meta['seq']}")  # spec: ENV-4
+    slot = _FREE_OBJECT if cls is None else _slot_of(_payload_type(cls))
+    body = slot.read(tree["p"], (None, "p"), faults)
     faults.raise_first()
     try:
         if cls is None:
@@ -60,9 +62,9 @@ def encode(envelope: Envelope, codec: Codec) -> bytes:
         tree: dict[str, Any] = {"t": envelope.event_type, "v": 1}
         tree["m"] = msgspec.to_builtins(envelope.meta)
         if isinstance(envelope, UnknownEnvelope):
-            tree["p"] = _FREE.write(envelope.payload.payload, "p", 2)
+            tree["p"] = _FREE_OBJECT.write(envelope.payload.payload, (None, "p"), 2)
         else:
-            tree["p"] = _slot_of(_payload_type(type(envelope))).write(envelope.payload, "p", 2)
+            tree["p"] = _slot_of(_payload_type(type(envelope))).write(envelope.payload, (None, "p"), 2)
         return msgspec.json.encode(tree) if codec == "json" else msgspec.msgpack.encode(tree)
     except UnicodeEncodeError as error:
         raise EncodeError(f"a lone surrogate ({error.object[error.start]!r}) has no UTF-8") from error
@@ -99,10 +101,8 @@ def _parse_json(payload: bytes, *, lenient: bool, max_depth: int) -> Any:
 
 
 def _parse_int(digits: str) -> int | _OutOfRange:
-    try:
-        return int(digits)
-    except ValueError:  # more digits than Python converts: beyond binary64 by far
-        return _OUT_OF_RANGE
+    # 2**1024, the end of binary64, has 309 digits. Converting many more takes time that grows with their square.
+    return int(digits) if len(digits) <= 310 else _OUT_OF_RANGE
 
 
 def _parse_float(text: str) -> float | _OutOfRange:
@@ -202,20 +202,36 @@ def _check_envelope(tree: Any) -> str:
 # ---------------------------------------------------------------------------------------------- slots
 
 
+_Path: TypeAlias = "tuple[_Path | None, str | int]"
+"""Where a value stands: in what, and its name or index there. It becomes a text only for an error: the texts of all
+values of a payload can be far longer than the payload."""
+
+
+def _text_of(path: _Path | None) -> str:
+    """Return ``p.value[3].key``, the names cut that are too long to read."""
+    parts: list[str] = []
+    while path is not None:
+        path, name = path
+        parts.append(f"[{name}]" if isinstance(name, int) else f".{name}" if len(name) <= 80 else f".{name[:80]}...")
+    return "".join(reversed(parts))[1:]
+
+
 class _Faults:
-    """What was found wrong, all of it: the first by precedence is the verdict."""
+    """What was found wrong: the first by precedence, and then by place, is the verdict. spec: ERR-2"""
 
     def __init__(self, lenient: bool) -> None:
         self.lenient = lenient
-        self._found: list[tuple[int, str, str]] = []
+        self._first: tuple[int, _Path, str] | None = None
 
-    def add(self, kind: ErrorClass, path: str, reason: str) -> Any:
-        self._found.append((ERROR_CLASSES.index(kind), path, reason))
+    def add(self, kind: ErrorClass, path: _Path, reason: str) -> Any:
+        rank = ERROR_CLASSES.index(kind)
+        if self._first is None or rank < self._first[0]:
+            self._first = rank, path, reason
 
     def raise_first(self) -> None:
-        if self._found:
-            rank, path, reason = min(self._found, key=lambda fault: fault[0])
-            raise DecodeError(ERROR_CLASSES[rank], reason, path=path)
+        if self._first:
+            rank, path, reason = self._first
+            raise DecodeError(ERROR_CLASSES[rank], reason, path=_text_of(path))
 
 
 def _name_of(value: Any) -> str:
@@ -227,18 +243,23 @@ def _name_of(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
+def _shown(value: str) -> str:
+    """Return a text of the payload for a message, which mustn't grow with it."""
+    return repr(value) if len(value) <= 80 else f"{value[:80]!r}..."
+
+
 class _Slot:
     """A kind of slot. ``read`` turns the wire's tree into the IR's, ``write`` the other way round."""
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         raise NotImplementedError
 
-    def write(self, value: Any, path: str, level: int) -> Any:  # noqa: ARG002 - path and level are for containers
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002 - path and level are for containers
         return value
 
 
 class _IntSlot(_Slot):
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if value is _OUT_OF_RANGE:
             return faults.add("out_of_range", path, "beyond a signed 64-bit integer")
         if isinstance(value, float) and value.is_integer():
@@ -249,113 +270,152 @@ class _IntSlot(_Slot):
             return faults.add("out_of_range", path, f"{value} is beyond a signed 64-bit integer")
         return value
 
-    def write(self, value: Any, path: str, level: int) -> Any:  # noqa: ARG002
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002
         if type(value) is not int or not INT64_MIN <= value <= INT64_MAX:
-            raise EncodeError(f"must be a signed 64-bit integer, not {value!r}", path)
+            raise EncodeError(f"must be a signed 64-bit integer, not {value!r}", _text_of(path))
         return value
 
 
 class _NumberSlot(_Slot):
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if type(value) is float:
             return value
-        if type(value) is int:
-            if INT64_MIN <= value <= INT64_MAX:
-                return value
-            try:
-                return float(value)  # spec: VAL-2
-            except OverflowError:
-                value = _OUT_OF_RANGE
-        if value is _OUT_OF_RANGE:
-            return faults.add("out_of_range", path, "beyond binary64")
+        if type(value) is int or value is _OUT_OF_RANGE:
+            return _read_integer(value, path, faults)
         if isinstance(value, bool) and faults.lenient:
             return int(value)  # spec: VAL-5
         if isinstance(value, str) and value in _NON_FINITE:
             return _NON_FINITE[value]  # spec: VAL-3
         return faults.add("bad_type", path, f"must be a number, not {_name_of(value)}")
 
-    def write(self, value: Any, path: str, level: int) -> Any:  # noqa: ARG002
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002
         if type(value) is float:
             return value if isfinite(value) else _non_finite_name(value)
         if type(value) is not int:
-            raise EncodeError(f"must be a number, not {value!r}", path)
+            raise EncodeError(f"must be a number, not {value!r}", _text_of(path))
         return value if INT64_MIN <= value <= INT64_MAX else _as_float(value, path)
 
 
-def _as_float(value: int, path: str) -> float:
+def _read_integer(value: int | _OutOfRange, path: _Path, faults: _Faults) -> Any:
+    """Return the integer, or beyond int64 the binary64 nearest to it. spec: VAL-2, VAL-4"""
+    if isinstance(value, int):
+        if INT64_MIN <= value <= INT64_MAX:
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    return faults.add("out_of_range", path, "a number beyond binary64")
+
+
+def _as_float(value: int, path: _Path) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise EncodeError("an integer beyond binary64", path) from None
+        raise EncodeError("an integer beyond binary64", _text_of(path)) from None
 
 
 class _StrSlot(_Slot):
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         return (
             value if isinstance(value, str) else faults.add("bad_type", path, f"must be a text, not {_name_of(value)}")
         )
 
-    def write(self, value: Any, path: str, level: int) -> Any:  # noqa: ARG002
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002
         if not isinstance(value, str):
-            raise EncodeError(f"must be a text, not {value!r}", path)
+            raise EncodeError(f"must be a text, not {value!r}", _text_of(path))
         return value
 
 
+class _IdSlot(_StrSlot):
+    """A worker or session id that may be absent; "" is as good as absent. spec: JSN-6"""
+
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
+        return super().read(value, path, faults) or None
+
+
 class _BoolSlot(_Slot):
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if isinstance(value, bool):
             return value
         return faults.add("bad_type", path, f"must be true or false, not {_name_of(value)}")
+
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002
+        if not isinstance(value, bool):
+            raise EncodeError(f"must be True or False, not {value!r}", _text_of(path))
+        return value
 
 
 @attrs.frozen
 class _EnumSlot(_Slot):
     values: frozenset[str]
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if not isinstance(value, str):
             return faults.add("bad_type", path, f"must be a text, not {_name_of(value)}")
         if value not in self.values:
             return faults.add(
-                "bad_value", path, f"{value!r} is none of {', '.join(sorted(self.values))}"
+                "bad_value", path, f"{_shown(value)} is none of {', '.join(sorted(self.values))}"
             )  # spec: VAL-6
         return value
 
-    def write(self, value: Any, path: str, level: int) -> Any:  # noqa: ARG002
+    def write(self, value: Any, path: _Path, level: int) -> Any:  # noqa: ARG002
         if value not in self.values:
-            raise EncodeError(f"{value!r} is none of {', '.join(sorted(self.values))}", path)
+            raise EncodeError(f"{value!r} is none of {', '.join(sorted(self.values))}", _text_of(path))
         return value
 
 
 class _FreeSlot(_Slot):
     """Any JSON; floats that JSON can't write are objects of one member, ``$float``. spec: VAL-4"""
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if isinstance(value, dict):
-            if len(value) == 1 and isinstance(value.get("$float"), str) and value["$float"] in _NON_FINITE:
+            if _is_float_form(value):
                 return _NON_FINITE[value["$float"]]
-            return {key: self.read(item, f"{path}.{key}", faults) for key, item in value.items()}
+            return {key: self.read(item, (path, key), faults) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.read(item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
-        if value is _OUT_OF_RANGE:
-            return faults.add("out_of_range", path, "a number beyond binary64")
+            return [self.read(item, (path, index), faults) for index, item in enumerate(value)]
+        if type(value) is int or value is _OUT_OF_RANGE:
+            return _read_integer(value, path, faults)
         return value
 
-    def write(self, value: Any, path: str, level: int) -> Any:
-        if value is None or type(value) in {str, int, bool}:
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        if value is None or type(value) in {str, bool}:
+            return value
+        if type(value) is int:
+            if not INT64_MIN <= value <= INT64_MAX:
+                raise EncodeError(
+                    "an integer beyond a signed 64-bit one; write it as a text or a float", _text_of(path)
+                )
             return value
         if type(value) is float:
             return value if isfinite(value) else {"$float": _non_finite_name(value)}
         if not isinstance(value, (dict, list, tuple)):
-            raise EncodeError(f"{type(value).__name__} is no JSON type", path)
+            raise EncodeError(f"{type(value).__name__} is no JSON type", _text_of(path))
         if level > DEPTH_MAX:
-            raise EncodeError(f"more than {DEPTH_MAX} levels of nesting", path)
+            raise EncodeError(f"more than {DEPTH_MAX} levels of nesting", _text_of(path))
         if not isinstance(value, dict):
-            return [self.write(item, f"{path}[{index}]", level + 1) for index, item in enumerate(value)]
-        for key in value:
-            if type(key) is not str:
-                raise EncodeError(f"a key must be a text, not {key!r}", path)
-        return {key: self.write(item, f"{path}.{key}", level + 1) for key, item in value.items()}
+            return [self.write(item, (path, index), level + 1) for index, item in enumerate(value)]
+        if _is_float_form(value):
+            raise EncodeError(f"the object {value} would be read as a number", _text_of(path))
+        _check_keys(value, path)
+        return {key: self.write(item, (path, key), level + 1) for key, item in value.items()}
+
+
+def _is_float_form(value: dict[Any, Any]) -> bool:
+    """Whether an object stands for a non-finite number. spec: VAL-4"""
+    return len(value) == 1 and isinstance(value.get("$float"), str) and value["$float"] in _NON_FINITE
+
+
+def _check_keys(value: dict[Any, Any], path: _Path) -> None:
+    for key in value:
+        if type(key) is not str:
+            raise EncodeError(f"a key must be a text, not {key!r}", _text_of(path))
+
+
+def _check_type(value: Any, expected: type | tuple[type, ...], path: _Path) -> None:
+    if not isinstance(value, expected):
+        raise EncodeError(f"{type(value).__name__} has no place here", _text_of(path))
 
 
 def _non_finite_name(value: float) -> str:
@@ -366,31 +426,31 @@ def _non_finite_name(value: float) -> str:
 class _ListSlot(_Slot):
     item: _Slot
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if not isinstance(value, list):
             return faults.add("bad_type", path, f"must be an array, not {_name_of(value)}")
-        return [self.item.read(item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+        return [self.item.read(item, (path, index), faults) for index, item in enumerate(value)]
 
-    def write(self, value: Any, path: str, level: int) -> Any:
-        return [self.item.write(item, f"{path}[{index}]", level + 1) for index, item in enumerate(value)]
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        _check_type(value, (list, tuple), path)
+        return [self.item.write(item, (path, index), level + 1) for index, item in enumerate(value)]
 
 
 @attrs.frozen
 class _TupleSlot(_Slot):
     items: tuple[_Slot, ...]
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if not isinstance(value, list) or len(value) != len(self.items):
             return faults.add("bad_type", path, f"must be an array of {len(self.items)}")
         return [
-            slot.read(item, f"{path}[{n}]", faults)
-            for n, (slot, item) in enumerate(zip(self.items, value, strict=True))
+            slot.read(item, (path, n), faults) for n, (slot, item) in enumerate(zip(self.items, value, strict=True))
         ]
 
-    def write(self, value: Any, path: str, level: int) -> Any:
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        _check_type(value, (list, tuple), path)
         return [
-            slot.write(item, f"{path}[{n}]", level + 1)
-            for n, (slot, item) in enumerate(zip(self.items, value, strict=True))
+            slot.write(item, (path, n), level + 1) for n, (slot, item) in enumerate(zip(self.items, value, strict=True))
         ]
 
 
@@ -398,13 +458,15 @@ class _TupleSlot(_Slot):
 class _DictSlot(_Slot):
     item: _Slot
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if not isinstance(value, dict):
             return faults.add("bad_type", path, f"must be an object, not {_name_of(value)}")
-        return {key: self.item.read(item, f"{path}.{key}", faults) for key, item in value.items()}
+        return {key: self.item.read(item, (path, key), faults) for key, item in value.items()}
 
-    def write(self, value: Any, path: str, level: int) -> Any:
-        return {key: self.item.write(item, f"{path}.{key}", level + 1) for key, item in value.items()}
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        _check_type(value, dict, path)
+        _check_keys(value, path)
+        return {key: self.item.write(item, (path, key), level + 1) for key, item in value.items()}
 
 
 @attrs.frozen
@@ -413,19 +475,20 @@ class _EitherSlot(_Slot):
 
     other: _Slot
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         return value if isinstance(value, str) else self.other.read(value, path, faults)
 
-    def write(self, value: Any, path: str, level: int) -> Any:
+    def write(self, value: Any, path: _Path, level: int) -> Any:
         return value if isinstance(value, str) else self.other.write(value, path, level)
 
 
 @attrs.frozen
 class _StructSlot(_Slot):
+    type: type
     fields: tuple[tuple[str, str, _Slot, bool, Any], ...]
     """Of each field: wire name, Python name, slot, whether it is required, and what absence means."""
 
-    def read(self, value: Any, path: str, faults: _Faults) -> Any:
+    def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         if not isinstance(value, dict):
             return faults.add("bad_type", path, f"must be an object, not {_name_of(value)}")
         result = {}
@@ -433,21 +496,24 @@ class _StructSlot(_Slot):
             item = value.get(name, _ABSENT)
             if item is _ABSENT:
                 if required:
-                    faults.add("missing_field", f"{path}.{name}", "is required")
+                    faults.add("missing_field", (path, name), "is required")
             elif item is not None or required:  # null equals absent where a field is optional. spec: JSN-6
-                result[name] = slot.read(item, f"{path}.{name}", faults)
+                result[name] = slot.read(item, (path, name), faults)
         return result
 
-    def write(self, value: Any, path: str, level: int) -> Any:
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        _check_type(value, self.type, path)
         result = {}
         for name, python_name, slot, required, default in self.fields:
             item = getattr(value, python_name)
             if required or (item is not None and item != default):
-                result[name] = slot.write(item, f"{path}.{name}", level + 1)
+                result[name] = slot.write(item, (path, name), level + 1)
         return result
 
 
 _FREE: Final = _FreeSlot()
+_FREE_OBJECT: Final = _DictSlot(_FREE)
+"""The body of an unknown event."""
 
 
 def _payload_type(cls: type[Envelope]) -> type:
@@ -462,14 +528,14 @@ def _slot_of(cls: type) -> _Slot:
 
 def _make_slot(info: inspect.Type) -> _Slot:
     match info:
-        case inspect.StructType(fields=fields):
-            return _StructSlot(tuple(_make_field(field) for field in fields))
+        case inspect.StructType(cls=cls, fields=fields):
+            return _StructSlot(cls, tuple(_make_field(field) for field in fields))
         case inspect.AnyType():
             return _FREE
         case inspect.IntType():
             return _IntSlot()
-        case inspect.StrType():
-            return _StrSlot()
+        case inspect.StrType(min_length=min_length):
+            return _StrSlot() if min_length is None else _IdSlot()
         case inspect.BoolType():
             return _BoolSlot()
         case inspect.LiteralType(values=values):

@@ -10,13 +10,14 @@ the same event for any bytes that both accept; a property test holds them to tha
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from xtrack_protocol.errors import EncodeError
 from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, KnownEnvelope, UnknownEnvelope
-from xtrack_protocol.limits import DEPTH_MAX
+from xtrack_protocol.limits import DEPTH_MAX, INT64_MAX, INT64_MIN
 
 Codec: TypeAlias = Literal["json", "msgpack"]
 """Frames are JSON; MessagePack is a second, negotiated codec with the same field names. spec: MSG-1"""
@@ -37,6 +38,15 @@ _FREE_SLOTS: Final[dict[type[Envelope], str]] = {
 """The free slot of each event that has one. spec: VAL-4"""
 
 _FREE_SLOT_LEVEL: Final = 3  # the envelope is level 1, p is level 2
+
+_TYPED_DEPTH: Final = 8
+"""More levels than any event has outside of free slots."""
+
+_CONTROL: Final = frozenset(ENVELOPES[event_type] for event_type in CONTROL_TYPES)
+
+_NOT_AS_IT_LOOKS: Final = re.compile(rb"\$float|[0-9]{19}|\\u00[267]")
+"""What a free slot may hold that msgspec reads otherwise than the protocol: a float in disguise (spec: VAL-4), its name
+written with escapes perhaps, and integers beyond int64 (spec: VAL-2)."""
 
 
 def encode(envelope: Envelope, codec: Codec = "json") -> bytes:
@@ -70,16 +80,26 @@ def decode(payload: Buffer, *, codec: Codec = "json", lenient: bool = True, max_
         except (ValueError, RecursionError):
             pass
         else:
-            if envelope.__class__ not in _FREE_SLOTS or _is_shallow(bytes(payload), max_depth):
+            cls = envelope.__class__
+            if (envelope.meta.seq >= 1 or cls in _CONTROL) and (
+                max_depth >= _TYPED_DEPTH if cls not in _FREE_SLOTS else _is_as_it_looks(bytes(payload), max_depth)
+            ):
                 return envelope
+    elif not _is_msgpack(payload):
+        codec = "json"  # spec: MSG-2
     from xtrack_protocol.wire import _slow
 
     return _slow.decode(bytes(payload), codec=codec, lenient=lenient, max_depth=max_depth)
 
 
 def is_control(envelope: Envelope) -> bool:
-    """Whether the envelope belongs to the session and not to a run's stream of events. spec: CTL-1"""
-    return envelope.event_type in CONTROL_TYPES
+    """Whether the envelope belongs to the session and not to a run's stream of events. spec: CTL-1, ENV-5"""
+    return envelope.event_type in CONTROL_TYPES or (envelope.__class__ is UnknownEnvelope and envelope.meta.seq < 1)
+
+
+def _is_msgpack(payload: Buffer) -> bool:
+    """Whether ``payload`` begins as a MessagePack map does, and no JSON text can. spec: MSG-2"""
+    return len(payload) > 0 and (0x80 <= payload[0] <= 0x8F or payload[0] in {0xDE, 0xDF})
 
 
 def _encode_slowly(envelope: Envelope, codec: Codec) -> bytes:
@@ -88,22 +108,26 @@ def _encode_slowly(envelope: Envelope, codec: Codec) -> bytes:
     return _slow.encode(envelope, codec)
 
 
-def _is_shallow(payload: bytes, max_depth: int) -> bool:
-    """Whether the free slot is surely as legal as it looks: few brackets, and no float in disguise."""
-    return payload.count(b"{") + payload.count(b"[") <= max_depth and b"$float" not in payload
+def _is_as_it_looks(payload: bytes, max_depth: int) -> bool:
+    """Whether the free slot surely holds what msgspec has read: few brackets, and nothing to be read otherwise."""
+    return payload.count(b"{") + payload.count(b"[") <= max_depth and not _NOT_AS_IT_LOOKS.search(payload)
 
 
 def _is_plain(value: Any, level: int) -> bool:
     """Whether msgspec writes ``value``, which stands at nesting ``level``, as the JSON that it is."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind is str or kind is bool or value is None:
         return True
+    if kind is int:
+        return bool(INT64_MIN <= value <= INT64_MAX)
     if kind is float:
         return bool(value - value == 0.0)
     if level > DEPTH_MAX:
         return False
     if kind is dict:
-        return all(type(key) is str and _is_plain(item, level + 1) for key, item in value.items())
+        return "$float" not in value and all(
+            type(key) is str and _is_plain(item, level + 1) for key, item in value.items()
+        )
     if kind is list or kind is tuple:
         return all(_is_plain(item, level + 1) for item in value)
     return False
