@@ -87,6 +87,9 @@ class Settings:
     resume_run_id: str | None = _setting("the run to go on with", _text, None)
     resume_checkpoint: str | None = _setting("the checkpoint to go on from, for the training script", _text, None)
     store: str | None = _setting("the store that readers open (default: the local one)", _text, None)
+    additive: bool = _setting(
+        "1: the peer of a stdio or unix transport knows tags, alerts and other additive events", _flag, False
+    )
     quiet: bool = _setting("1: no lines on stderr at start and end", _flag, False)
     strict: bool = _setting("1: errors of use raise instead of warning; for tests", _flag, False)
     env_vars: tuple[str, ...] = _setting(
@@ -94,8 +97,6 @@ class Settings:
         _names,
         ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "WORLD_SIZE", "RANK", "LOCAL_RANK"),
     )
-    fsync_seconds: float = _setting("seconds between two syncs of the spool to disk", _seconds, 1.0)
-    end_timeout: float = _setting("seconds that end() waits at most", _seconds, 30.0)
 
 
 @attrs.frozen

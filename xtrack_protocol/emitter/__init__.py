@@ -1,1 +1,47 @@
-""""""
+"""Who speaks: the training script's side. ``Tracker.start_run()`` gives a ``Run``."""
+
+from xtrack_protocol.emitter.current import (
+    alert,
+    current_run,
+    end,
+    flush,
+    log,
+    log_artifact,
+    log_checkpoint,
+    log_metric,
+    log_metrics,
+    log_param,
+    log_params,
+    set_status,
+    set_tags,
+    start_run,
+    summary,
+)
+from xtrack_protocol.emitter.run import Run
+from xtrack_protocol.emitter.stream import RunStats
+from xtrack_protocol.emitter.surroundings import redact_arguments, strip_credentials
+from xtrack_protocol.emitter.tracker import Tracker, new_run_id
+
+__all__ = [
+    "Run",
+    "RunStats",
+    "Tracker",
+    "alert",
+    "current_run",
+    "end",
+    "flush",
+    "log",
+    "log_artifact",
+    "log_checkpoint",
+    "log_metric",
+    "log_metrics",
+    "log_param",
+    "log_params",
+    "new_run_id",
+    "redact_arguments",
+    "set_status",
+    "set_tags",
+    "start_run",
+    "strip_credentials",
+    "summary",
+]

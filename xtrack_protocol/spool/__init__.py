@@ -14,7 +14,15 @@ from xtrack_protocol.spool.layout import (
     write_private,
 )
 from xtrack_protocol.spool.locks import FileLock, is_locked
-from xtrack_protocol.spool.reader import Segment, find_lost, is_alive, open_segment, read_segment, write_lost
+from xtrack_protocol.spool.reader import (
+    Segment,
+    find_lost,
+    is_alive,
+    open_segment,
+    read_segment,
+    streams_of,
+    write_lost,
+)
 from xtrack_protocol.spool.writer import StreamWriter
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "read_segment",
     "safe_name",
     "segments",
+    "streams_of",
     "write_lost",
     "write_private",
 ]

@@ -13,7 +13,7 @@ from xtrack_protocol.errors import NotASegment, SpoolError
 from xtrack_protocol.limits import LIVENESS_LOST_US
 from xtrack_protocol.runs import LostReason, StreamLost
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.spool.layout import lock_path, lost_path, write_private
+from xtrack_protocol.spool.layout import lock_path, lost_path, segments, write_private
 from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.wire import RECORDS_START, Item, RecordDecoder, SegmentHeader, decode_header
 from xtrack_protocol.wire.files import CHUNK
@@ -102,6 +102,19 @@ def find_lost(run_dir: Path, stream: StreamId, last_seq: int, last_write_us: int
     if time.time_ns() // 1000 - last_write_us < LIVENESS_LOST_US:
         return None
     return StreamLost(stream, last_write_us, "vanished", last_seq, "its process is gone and never ended the run")
+
+
+def streams_of(run_dir: Path) -> list[StreamId]:
+    """Return the streams in a run's folder, sorted. Segments that are no longer readable are passed over."""
+    found = set()
+    for path in segments(run_dir):
+        try:
+            segment = open_segment(path)
+        except SpoolError:
+            continue  # whoever reads its events will say so
+        if segment:
+            found.add(segment.stream)
+    return sorted(found)
 
 
 def is_alive(run_dir: Path, stream: StreamId) -> bool:

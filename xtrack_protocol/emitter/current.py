@@ -1,0 +1,104 @@
+"""Module-level convenience: ``xtrack_protocol.start_run(...)``, ``xtrack_protocol.log_metric(...)`` and so on.
+
+They speak to the run that this process started last and that hasn't ended. Scripts that have several runs at once hold
+on to their Run objects instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from xtrack_protocol.emitter.run import Run
+from xtrack_protocol.emitter.tracker import Tracker
+from xtrack_protocol.errors import ConfigurationError
+
+_lock = threading.Lock()
+_runs: list[Run] = []
+
+
+def start_run(name: str | None = None, **options: Any) -> Run:
+    """Start a run and make it the current one; as :meth:`Tracker.start_run`."""
+    run = Tracker.start_run(name, **options)
+    with _lock:
+        _runs[:] = [other for other in _runs if not other.ended]
+        _runs.append(run)
+    return run
+
+
+def current_run() -> Run | None:
+    """Return the run that was started last and hasn't ended."""
+    with _lock:
+        return next((run for run in reversed(_runs) if not run.ended), None)
+
+
+def _current(call: str) -> Run:
+    run = current_run()
+    if run is None:
+        raise ConfigurationError("xtrack_protocol", call, "there is no current run", "Call start_run() first")
+    return run
+
+
+def log_metric(key: str, value: Any, step: int | None = None, **options: Any) -> None:
+    """Log to the current run; as :meth:`Run.log_metric`."""
+    _current("log_metric").log_metric(key, value, step, **options)
+
+
+def log_metrics(metrics: Any, step: int | None = None, **options: Any) -> None:
+    """Log to the current run; as :meth:`Run.log_metrics`."""
+    _current("log_metrics").log_metrics(metrics, step, **options)
+
+
+def log_param(key: str, value: Any) -> None:
+    """Log to the current run; as :meth:`Run.log_param`."""
+    _current("log_param").log_param(key, value)
+
+
+def log_params(params: Any) -> None:
+    """Log to the current run; as :meth:`Run.log_params`."""
+    _current("log_params").log_params(params)
+
+
+def log_artifact(path: Any, type: str | None = None, **options: Any) -> None:  # noqa: A002
+    """Log to the current run; as :meth:`Run.log_artifact`."""
+    _current("log_artifact").log_artifact(path, type, **options)
+
+
+def log_checkpoint(path: Any, step: int, **options: Any) -> None:
+    """Log to the current run; as :meth:`Run.log_checkpoint`."""
+    _current("log_checkpoint").log_checkpoint(path, step, **options)
+
+
+def log(message: str, **options: Any) -> None:
+    """Log to the current run; as :meth:`Run.log`."""
+    _current("log").log(message, **options)
+
+
+def set_status(status: Any, message: str | None = None, **options: Any) -> None:
+    """Log to the current run; as :meth:`Run.set_status`."""
+    _current("set_status").set_status(status, message, **options)
+
+
+def set_tags(tags: Any) -> None:
+    """Tag the current run; as :meth:`Run.set_tags`."""
+    _current("set_tags").set_tags(tags)
+
+
+def alert(title: str, text: str | None = None, **options: Any) -> None:
+    """Alert by the current run; as :meth:`Run.alert`."""
+    _current("alert").alert(title, text, **options)
+
+
+def summary(values: Any) -> None:
+    """Set values of the current run's summary; as :meth:`Run.summary`."""
+    _current("summary").summary(values)
+
+
+def flush(**options: Any) -> bool:
+    """Flush the current run; as :meth:`Run.flush`."""
+    return _current("flush").flush(**options)
+
+
+def end(status: Any = "completed", **options: Any) -> None:
+    """End the current run; as :meth:`Run.end`."""
+    _current("end").end(status, **options)

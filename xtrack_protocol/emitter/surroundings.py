@@ -1,0 +1,102 @@
+"""What is recorded of where a run was started: code, machine, and allowed environment variables; never secrets."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from xtrack_protocol.emitter.values import to_text
+from xtrack_protocol.ir import EnvironmentInfo, SourceInfo
+
+_GIT_SECONDS: Final = 2.0
+_SECRET_NAME: Final = re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|api_?key|credential|private)")
+
+
+def find_source() -> SourceInfo:
+    """Return the entry point, and the git commit, branch and repository (without credentials) of its folder."""
+    script = sys.argv[0] if sys.argv and sys.argv[0] not in {"", "-c", "-m"} else None
+    folder = Path(script).parent if script else Path()
+    commit, branch, repo = _git(folder)
+    return SourceInfo(
+        git_commit=commit,
+        git_branch=branch,
+        git_repo=strip_credentials(repo) if repo else None,
+        entrypoint=to_text(script) if script else None,
+    )
+
+
+def _git(folder: Path) -> tuple[str | None, str | None, str | None]:
+    if not any((parent / ".git").exists() for parent in (folder.absolute(), *folder.absolute().parents)):
+        return None, None, None  # spares most scripts outside a repository the processes
+    if shutil.which("git") is None:
+        return None, None, None
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=folder,
+                capture_output=True,
+                timeout=_GIT_SECONDS,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None  # a run without its commit is better than no run
+        answer = done.stdout.decode("utf-8", "replace").strip()
+        return answer if done.returncode == 0 and answer else None
+
+    head = ask("rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+    commit, branch = [*head.splitlines(), "", ""][:2] if head else ("", "")
+    return commit or None, branch or None, ask("config", "--get", "remote.origin.url")
+
+
+def strip_credentials(url: str) -> str:
+    """Return a repository's URL without user, password and query. ``git@host:path`` stays: it holds no secret."""
+    return to_text(re.sub(r"^(\w[\w+.-]*://)[^/@]*@", r"\1", url).split("?", 1)[0])
+
+
+def redact_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with the values of options that look like secrets replaced by ***."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next:
+            shown.append("***")
+            hide_next = False
+        elif equals and _SECRET_NAME.search(name):
+            shown.append(f"{name}=***")
+        else:
+            shown.append(strip_credentials(argument) if "://" in argument else to_text(argument))
+            hide_next = not equals and argument.startswith("-") and bool(_SECRET_NAME.search(argument))
+    return shown
+
+
+def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None = None) -> EnvironmentInfo:
+    """Return Python, platform, host, and the environment variables whose names ``allowed`` lists (``*`` allowed).
+
+    No accelerator is asked: that could start a driver, or a framework, behind the script's back.
+    """
+    environ = os.environ if environ is None else environ
+    variables = {
+        name: to_text(value)
+        for name, value in sorted(environ.items())
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed) and not _SECRET_NAME.search(name)
+    }
+    return EnvironmentInfo(
+        python_version=platform.python_version(),
+        platform=platform.platform(),
+        hostname=socket.gethostname(),
+        env_vars=variables,
+    )
