@@ -484,7 +484,7 @@ class _EitherSlot(_Slot):
 
 @attrs.frozen
 class _StructSlot(_Slot):
-    type: type
+    of: type
     fields: tuple[tuple[str, str, _Slot, bool, Any], ...]
     """Of each field: wire name, Python name, slot, whether it is required, and what absence means."""
 
@@ -502,7 +502,7 @@ class _StructSlot(_Slot):
         return result
 
     def write(self, value: Any, path: _Path, level: int) -> Any:
-        _check_type(value, self.type, path)
+        _check_type(value, self.of, path)
         result = {}
         for name, python_name, slot, required, default in self.fields:
             item = getattr(value, python_name)

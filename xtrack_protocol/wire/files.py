@@ -10,6 +10,7 @@ from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
 from xtrack_protocol.wire.framing import Frame, decode_payload
 from xtrack_protocol.wire.records import (
+    HEADER_BLOCK,
     RECORDS_START,
     SEGMENT_MAGIC,
     Damage,
@@ -26,8 +27,11 @@ CHUNK: Final = 256 * 1024
 
 
 def sniff(head: bytes) -> Literal["frames", "segment", "other"]:
-    """Tell from a file's first bytes (eight are enough) what it holds. An empty file holds no frames. spec: RST-8"""
-    if head.startswith(SEGMENT_MAGIC):
+    """Tell from a file's first bytes, of which 8,192 are enough, what it holds. An empty file holds no frames.
+
+    Either copy of a segment's header will do. spec: RST-8
+    """
+    if head.startswith(SEGMENT_MAGIC) or head.startswith(SEGMENT_MAGIC, HEADER_BLOCK):
         return "segment"
     return "frames" if not head or head[0] == 0 else "other"
 
@@ -52,9 +56,10 @@ def read_frames(
     file: BinaryIO, *, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, name: str = "input"
 ) -> Iterator[Frame]:
     """Yield the frames of an open binary file, a pipe too; as :func:`stream_file`. ``name`` is for messages."""
-    head = file.read(len(SEGMENT_MAGIC))
+    head = b""
+    while len(head) < RECORDS_START and (chunk := file.read(RECORDS_START - len(head))):
+        head += chunk  # a pipe gives what it has
     if sniff(head) == "segment":
-        head += file.read(RECORDS_START - len(head))
         yield from _segment_frames(file, decode_header(head, name), limits, lenient=lenient)
         return
     salvage = SalvageDecoder(limits, lenient)

@@ -29,7 +29,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     ``envelope`` or ``error``: one of them is None. ``offset``: of the frame's first byte, the length's, in bytes
     from the stream's start. ``length``: bytes of payload. ``raw``: the payload's original bytes, empty where they
     were not read. ``verified``: False after damage to the framing, where a reader had to guess where the frame
-    begins (spec: FRM-7). ``error.length`` counts all the bytes that are unusable, from ``offset`` on.
+    begins (spec: FRM-7). ``error.length`` counts all the bytes that are unusable, from ``offset`` on; it is 0 for an
+    error whose range has no end (spec: FRM-5).
     """
 
     envelope: Envelope | None
@@ -74,10 +75,9 @@ def decode_frame(
     Returns NeedMore where the buffer ends too early. A bad frame is a Frame with an ``error``; when that error is
     fatal, ``consumed`` is 0, because nobody knows where the next frame begins. spec: ERR-4, FRM-5
     """
+    if len(buffer) and buffer[0]:
+        return Decoded(Frame(None, _first_byte_error(buffer[0], 0), 0, 0, b""), 0)
     if len(buffer) < PREFIX.size:
-        first_byte_error = _first_byte_error(buffer, 0) if len(buffer) else None
-        if first_byte_error:
-            return Decoded(Frame(None, first_byte_error, 0, 0, b""), 0)
         return NeedMore(PREFIX.size - len(buffer))
     (length,) = _unpack_from(buffer)
     error = length_error(length, 0, limits)
@@ -102,48 +102,38 @@ def decode_payload(
 
 
 def length_error(length: int, offset: int, limits: DecodeLimits) -> DecodeError | None:
-    """Return what is wrong with an announced length, if anything. spec: FRM-2, FRM-3"""
+    """Return what is wrong with an announced length, if anything.
+
+    It is fatal, and its range has no end: ``error.length`` is 0. spec: FRM-2, FRM-3, FRM-5
+    """
     if length == 0:
-        return DecodeError("empty_frame", "a length of zero", offset=offset, length=PREFIX.size, fatal=True)
+        return DecodeError("empty_frame", "a length of zero", offset=offset, fatal=True)
+    if length > FRAME_HARD_MAX:
+        return _first_byte_error(length >> 24, offset)
     if length > limits.max_frame:
-        head = _pack(length)
-        return _first_byte_error(head, offset) or DecodeError(
-            "frame_too_large",
-            f"a length of {length} bytes is more than the limit of {limits.max_frame}",
-            offset=offset,
-            length=PREFIX.size,
-            fatal=True,
-        )
+        reason = f"a length of {length} bytes is more than the limit of {limits.max_frame}"
+        return DecodeError("frame_too_large", reason, offset=offset, fatal=True)
     return None
 
 
 _OTHER_PROTOCOLS: Final = {
-    b"GET": "HTTP",
-    b"POS": "HTTP",
-    b"PUT": "HTTP",
-    b"HEA": "HTTP",
-    b"PRI": "HTTP/2",
-    b"HTT": "HTTP",
-    b"\x16\x03\x01": "TLS",
-    b"\x16\x03\x03": "TLS",
-    b"SSH": "SSH",
-    b"*1\r": "Redis",
+    **dict.fromkeys(b"CDGHOPT", "HTTP"),  # CONNECT, DELETE, GET, HEAD, OPTIONS, POST, PUT, PATCH, PRI, TRACE
+    0x16: "TLS",
+    ord("S"): "SSH",
+    ord("*"): "Redis",
+    ord("{"): "JSON without its length",
 }
 
 
-def _first_byte_error(head: Buffer, offset: int) -> DecodeError | None:
-    """Refuse what can't begin a frame: no legal length has a first byte other than zero. spec: FRM-3"""
-    if head[0] == 0:
-        return None
-    speaks = _OTHER_PROTOCOLS.get(bytes(head[:3]))
+def _first_byte_error(first: int, offset: int) -> DecodeError:
+    """Refuse what can't begin a frame: no legal length has a first byte other than zero. spec: FRM-3
+
+    That byte is all that is looked at, so that the verdict doesn't depend on how many came with it.
+    """
+    speaks = _OTHER_PROTOCOLS.get(first)
     guess = f"; this looks like {speaks}" if speaks else ""
-    return DecodeError(
-        "frame_too_large",
-        f"the first byte is 0x{head[0]:02x}, and every frame's is 0x00{guess}",
-        offset=offset,
-        length=len(head),
-        fatal=True,
-    )
+    reason = f"the first byte is 0x{first:02x}, and every frame's is 0x00{guess}"
+    return DecodeError("frame_too_large", reason, offset=offset, fatal=True)
 
 
 class FrameDecoder:
@@ -178,7 +168,7 @@ class FrameDecoder:
     def feed(self, chunk: Buffer) -> list[Frame]:
         """Take the next bytes; return the frames they complete, in order. A fatal error is the last Frame."""
         if self._fatal:
-            raise self._fatal
+            raise self._fatal.with_traceback(None)  # or each call would make the traceback longer
         if self._buffer:
             self._buffer += chunk
             if len(self._buffer) < self._need:
@@ -195,7 +185,7 @@ class FrameDecoder:
     def finish(self) -> list[Frame]:
         """Say that the stream has ended; return the truncated frame, if it ended inside one."""
         if self._fatal:
-            raise self._fatal
+            raise self._fatal.with_traceback(None)  # or each call would make the traceback longer
         if not self._buffer:
             return []
         left = len(self._buffer)
@@ -213,22 +203,28 @@ class FrameDecoder:
         """Decode the frames of ``data``; return how many bytes they took."""
         position, size = 0, len(data)
         limits, lenient, codec, base = self._limits, self._lenient, self._codec, self._offset
-        max_frame, append = limits.max_frame, frames.append
+        max_frame, max_depth = limits.max_frame, limits.max_depth
+        append, unpack_from = frames.append, _unpack_from
         while size - position >= 4:
-            (length,) = _unpack_from(data, position)
+            (length,) = unpack_from(data, position)
             if not 1 <= length <= max_frame:
                 self._fatal = length_error(length, base + position, limits)
-                append(Frame(None, self._fatal, base + position, length, b""))
+                append(Frame(None, self._fatal, base + position, length if length <= FRAME_HARD_MAX else 0, b""))
                 return size
             end = position + 4 + length
             if end > size:
                 self._need = 4 + length
                 return position
             payload = data[position + 4 : end]
-            append(decode_payload(payload, base + position, limits, lenient=lenient, codec=codec))
+            try:  # what decode_payload does, but a call less for each frame
+                envelope = decode(payload, codec=codec, lenient=lenient, max_depth=max_depth)
+            except DecodeError as error:
+                append(Frame(None, error.at(base + position, 4 + length), base + position, length, payload))
+            else:
+                append(Frame(envelope, None, base + position, length, payload))
             position = end
         if position < size and data[position]:
-            self._fatal = _first_byte_error(data[position:], base + position)
+            self._fatal = _first_byte_error(data[position], base + position)
             append(Frame(None, self._fatal, base + position, 0, b""))
             return size
         self._need = 4

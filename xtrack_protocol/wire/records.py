@@ -15,9 +15,10 @@ UTF-8, so the search is short. A file that simply ends early has a torn tail, wh
 from __future__ import annotations
 
 from struct import Struct as _Layout
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from zlib import crc32
 
+import attrs
 import msgspec
 
 from xtrack_protocol.errors import NotASegment
@@ -35,11 +36,10 @@ RECORD_OVERHEAD: Final = 24
 """Bytes of a record that aren't payload."""
 
 _U32 = _Layout(">I")
-_HEAD = _Layout(">4sIQ")
+_HEAD = _Layout(">4sIq")
 _HEAD_SIZE: Final = 20  # with its CRC
 _pack_u32 = _U32.pack
 _pack_head = _HEAD.pack
-_MASK64: Final = 2**64 - 1
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,7 +55,7 @@ class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     number: Int64 = 1
     first_seq: Int64 = 1
     created_us: Int64 = msgspec.field(name="created", default=0)
-    salt: str = "00000000"
+    salt: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{8}$")] = "00000000"
 
     @property
     def salt_value(self) -> int:
@@ -130,18 +130,16 @@ def _decode_header_block(block: bytes) -> SegmentHeader | None:
     if end + 4 > len(block) or _U32.unpack_from(block, end)[0] != crc32(block[:end]):
         return None
     try:
-        header = msgspec.json.decode(block[12:end], type=SegmentHeader)
-        header.salt_value  # noqa: B018 - raises ValueError where it is no number
+        return msgspec.json.decode(block[12:end], type=SegmentHeader)
     except ValueError:
         return None
-    return header
 
 
 def encode_record(seq: int, payload: bytes, salt: int) -> bytes:
     """Return the record of ``payload``, an encoded envelope of that ``seq``. spec: RST-3"""
-    head = _pack_head(RECORD_MAGIC, len(payload), seq & _MASK64)
+    head = _pack_head(RECORD_MAGIC, len(payload), seq)
     head_crc = crc32(head, salt)
-    return b"%b%b%b%b" % (head, _pack_u32(head_crc), payload, _pack_u32(crc32(payload, head_crc)))
+    return b"".join((head, _pack_u32(head_crc), payload, _pack_u32(crc32(payload, head_crc))))
 
 
 class RecordDecoder:
@@ -154,60 +152,69 @@ class RecordDecoder:
     def __init__(self, salt: int, offset: int = RECORDS_START, max_payload: int = FRAME_HARD_MAX) -> None:
         self._salt = salt
         self._max_payload = max_payload
-        self._buffer = b""
+        self._buffer = bytearray()
         self._offset = offset  # of the buffer's first byte
-        self._damage: tuple[int, int | None, str] | None = None  # offset, seq, reason
+        self._need = 1  # bytes the buffer must hold before there is anything to do
+        self._bad: _Bad | None = None  # what is being passed over
 
     @property
     def offset(self) -> int:
         """Where to go on reading: everything before was returned as records or damage."""
-        return self._damage[0] if self._damage else self._offset
+        return self._bad.offset if self._bad else self._offset
 
     def feed(self, chunk: Buffer) -> list[Item]:
         """Take the next bytes; return what they complete, in order."""
         self._buffer += chunk
-        return self._run(at_end=False)
+        return self._run(at_end=False) if len(self._buffer) >= self._need else []
 
     def finish(self) -> list[Item]:
         """Say that nothing follows; return the damage or the torn tail at the end, if any."""
         items = self._run(at_end=True)
-        left = self._offset + len(self._buffer)
-        if self._damage:
-            begin, seq, reason = self._damage
-            self._damage = None
-            items.append(self._damage_or_tear(begin, left, seq, reason))
-        elif self._buffer:
-            items.append(self._damage_or_tear(self._offset, left, None, "no record begins here"))
-        self._offset, self._buffer = left, b""
+        if self._bad:
+            begin, size = self._bad.offset, self._offset - self._bad.offset
+            items.append(
+                TornTail(begin, size) if self._bad.torn else Damage(begin, size, self._bad.seq, self._bad.reason)
+            )
+            self._bad = None
         return items
-
-    def _damage_or_tear(self, begin: int, end: int, seq: int | None, reason: str) -> Item:
-        return TornTail(begin, end - begin) if reason == _TORN else Damage(begin, end - begin, seq, reason)
 
     def _run(self, *, at_end: bool) -> list[Item]:
         items: list[Item] = []
-        data, position = self._buffer, 0
+        data, position = bytes(self._buffer), 0
+        self._need = 1
         while position < len(data):
-            record = self._read(data, position)
-            if isinstance(record, Record):
-                if self._damage:
-                    begin, seq, reason = self._damage
-                    items.append(Damage(begin, record.offset - begin, seq, reason))
-                    self._damage = None
-                items.append(record)
-                position += record.size
-            elif record is None and not at_end:
-                break  # needs more bytes
+            found = self._read(data, position)
+            if isinstance(found, _Needs):
+                if not at_end:
+                    self._need = found.size
+                    break
+                if found.is_header and self._bad:
+                    found = _Bad(self._offset + position, None, "")  # no header CRC holds here
+                else:
+                    found = _Bad(self._offset + position, None, _TORN, torn=True)
+            if self._bad and (isinstance(found, Record) or found.seq is not None or found.torn):
+                begin = self._bad.offset
+                items.append(Damage(begin, found.offset - begin, self._bad.seq, self._bad.reason))
+                self._bad = None
+            if isinstance(found, Record):
+                items.append(found)
+                position += found.size
             else:
-                if not self._damage:
-                    seq, reason = record or (None, _TORN)
-                    if not any(data[position:]) and at_end:
-                        reason = _TORN  # never written: space that was reserved, or blocks lost in a power loss
-                    self._damage = (self._offset + position, seq, reason)
-                position = self._next_magic(data, position + 1)
-        self._buffer = data[position:]
+                position = self._pass_over(data, position, found)
+        self._buffer = bytearray(data[position:])
         self._offset += position
         return items
+
+    def _pass_over(self, data: bytes, position: int, found: _Bad) -> int:
+        """Take note of what is bad at ``position``; return the next one at which a record may begin."""
+        after = len(data) if found.reason == _TORN else self._next_magic(data, position + 1)
+        if self._bad is None:
+            self._bad = found
+            # Zeros to the end of the file were never written: reserved space, or blocks lost with the power.
+            found.torn = found.torn or (found.seq is None and data[position] == 0)
+        if self._bad.reason != _TORN and self._bad.torn and data[position:after].strip(b"\0"):
+            self._bad.torn = False
+        return after
 
     def _next_magic(self, data: bytes, position: int) -> int:
         found = data.find(RECORD_MAGIC, position)
@@ -218,27 +225,47 @@ class RecordDecoder:
                 return len(data) - keep
         return len(data)
 
-    def _read(self, data: bytes, position: int) -> Record | tuple[int | None, str] | None:
-        """Return the record at ``position``; or the seq, if known, and what is wrong; or None: needs more bytes."""
+    def _read(self, data: bytes, position: int) -> Record | _Bad | _Needs:
+        """Return the record at ``position``, or what is wrong there, or how many bytes it takes to tell."""
         available = len(data) - position
+        offset = self._offset + position
         if not RECORD_MAGIC.startswith(data[position : position + 4]):
-            return None, "no record begins here"
+            return _Bad(offset, None, "no record begins here")
         if available < _HEAD_SIZE:
-            return None
+            return _Needs(_HEAD_SIZE, is_header=True)
         head = data[position : position + 16]
         head_crc = crc32(head, self._salt)
         if head_crc != _U32.unpack_from(data, position + 16)[0]:
-            return None, "the record's header fails its check"
-        _, length, unsigned = _HEAD.unpack(head)
-        seq = unsigned - 2**64 if unsigned >= 2**63 else unsigned
-        if length > self._max_payload:
-            return seq, f"a payload of {length} bytes is more than {self._max_payload}"
+            return _Bad(offset, None, "the record's header fails its check")
+        _, length, seq = _HEAD.unpack(head)
+        if not 1 <= length <= self._max_payload:
+            return _Bad(offset, seq, f"a payload of {length} bytes is not within 1 and {self._max_payload}")
         if available < length + RECORD_OVERHEAD:
-            return None
+            return _Needs(length + RECORD_OVERHEAD, is_header=False)
         payload = data[position + _HEAD_SIZE : position + _HEAD_SIZE + length]
         if crc32(payload, head_crc) != _U32.unpack_from(data, position + _HEAD_SIZE + length)[0]:
-            return seq, "the payload fails its check"
-        return Record(seq, payload, self._offset + position, length + RECORD_OVERHEAD)
+            return _Bad(offset, seq, "the payload fails its check")
+        return Record(seq, payload, offset, length + RECORD_OVERHEAD)
 
 
 _TORN: Final = "the file ends inside the record"
+
+
+@attrs.define
+class _Bad:
+    """Where no valid record stands. ``seq``: the record's, where its header is intact. ``torn``: if nothing follows,
+    this is no damage.
+    """
+
+    offset: int
+    seq: int | None
+    reason: str
+    torn: bool = False
+
+
+@attrs.frozen
+class _Needs:
+    """The bytes end inside what may be a record: inside its header, or behind an intact one."""
+
+    size: int
+    is_header: bool

@@ -14,6 +14,7 @@ The verdict depends on the bytes alone, never on how they were cut into chunks.
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from xtrack_protocol.errors import DecodeError
@@ -27,6 +28,9 @@ _MALFORMED: Final = frozenset({"bad_utf8", "bad_json"})
 """Payloads that are no JSON text: perhaps because their length is wrong."""
 
 _JSON_START: Final = frozenset(b"{ \t\n\r")
+
+_HEADER: Final = re.compile(rb"\x00...[{ \t\n\r]", re.DOTALL)
+"""A length below 16 MiB and the first byte of an object."""
 
 
 class SalvageDecoder:
@@ -42,7 +46,7 @@ class SalvageDecoder:
         self._offset = offset  # of the buffer's first byte
         self._buffer = bytearray()
         self._no_nul_before = 0  # absolute: in the payload under way, no NUL stands before this offset
-        self._due = 0  # absolute: where the payload under way ends
+        self._due = 0  # absolute: before these bytes are here, only a NUL can decide anything
         self._verified = True
         self._damage: _Damage | None = None
 
@@ -55,7 +59,7 @@ class SalvageDecoder:
         """Take the next bytes; return what they complete, in order."""
         self._buffer += chunk
         if self._offset + len(self._buffer) < self._due and 0 not in chunk:
-            return []  # a large payload in small chunks: nothing to look at before it is whole
+            return []  # a large payload in small chunks, to be copied and looked at once, not with each of them
         return self._run(at_end=False)
 
     def finish(self) -> list[Frame]:
@@ -65,7 +69,7 @@ class SalvageDecoder:
     def _run(self, *, at_end: bool) -> list[Frame]:
         frames: list[Frame] = []
         data = bytes(self._buffer)
-        position = 0
+        position = self._due = 0
         while True:
             step = self._search if self._damage else self._read
             after = step(data, position, frames, at_end)
@@ -89,10 +93,10 @@ class SalvageDecoder:
                 return self._begin_damage(_truncated(offset), offset, None)
             return None
         length: int = _unpack_from(data, position)[0]
+        start, end = position + PREFIX.size, position + PREFIX.size + length
         error = length_error(length, offset, self._limits)
         if error:
-            return self._begin_damage(error, offset, None)
-        start, end = position + PREFIX.size, position + PREFIX.size + length
+            return self._begin_damage(error, offset, end)
         nul = self._find_nul(data, start, min(end, size))
         if nul >= 0:
             reason = f"a NUL byte in the payload, at byte {self._offset + nul}: no JSON, or the length is damaged"
@@ -136,12 +140,16 @@ class SalvageDecoder:
     def _search(self, data: bytes, position: int, frames: list[Frame], at_end: bool) -> int | None:
         """Look for the next plausible frame from ``position`` on."""
         assert self._damage is not None
-        candidate = data.find(0, position)
-        if candidate < 0:
-            self._damage.searched = self._offset + len(data)
+        size = len(data)
+        match = _HEADER.search(data, position)
+        if not match:
             if at_end:
-                self._end_damage(self._offset + len(data), frames)
+                self._end_damage(self._offset + size, frames)
+            else:
+                cut = data.find(0, max(position, size - PREFIX.size))  # perhaps a header, of which more is to come
+                self._damage.searched = self._offset + (size if cut < 0 else cut)
             return None
+        candidate = match.start()
         verdict = self._is_whole_frame(data, candidate, at_end)
         if verdict == "yes":
             self._end_damage(self._offset + candidate, frames)
@@ -152,18 +160,15 @@ class SalvageDecoder:
         return candidate + 1
 
     def _is_whole_frame(self, data: bytes, position: int, at_end: bool) -> Literal["yes", "no", "unknown"]:
+        """Whether the header at ``position`` is that of a plausible frame. spec: FRM-6"""
         size = len(data)
-        unknown: Literal["no", "unknown"] = "no" if at_end else "unknown"
-        if size - position <= PREFIX.size:
-            return unknown
         length: int = _unpack_from(data, position)[0]
         start, end = position + PREFIX.size, position + PREFIX.size + length
-        if not 1 <= length <= self._limits.max_frame or data[start] not in _JSON_START:
-            return "no"
-        if self._find_nul(data, start, min(end, size)) >= 0:
+        if not 1 <= length <= self._limits.max_frame or self._find_nul(data, start, min(end, size)) >= 0:
             return "no"
         if end > size:
-            return unknown
+            self._due = self._offset + end
+            return "no" if at_end else "unknown"
         frame = decode_payload(data[start:end], 0, self._limits, lenient=self._lenient)
         return "no" if frame.error and frame.error.kind in _MALFORMED else "yes"
 
