@@ -61,7 +61,18 @@ ERROR_CLASSES: tuple[ErrorClass, ...] = get_args(ErrorClass)
 
 
 class XTrackError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package. They can be pickled and copied, facts included."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__.copy())
+
+
+def _restore(cls: type[XTrackError], args: tuple[object, ...], facts: dict[str, object]) -> XTrackError:
+    """Make an error without its constructor, which takes the facts that its message was made of."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigurationError(XTrackError, ValueError):
@@ -123,10 +134,11 @@ class DecodeError(WireError):
 
 
 class SpoolError(XTrackError, OSError):
-    """A spool can't be written or read: ``path`` and ``cure``."""
+    """A spool can't be written or read: ``path``, ``problem`` and ``cure``."""
 
     def __init__(self, path: object, problem: str, cure: str = "") -> None:
         self.path = str(path)
+        self.problem = problem
         self.cure = cure
         super().__init__(f"{path}: {problem}" + (f". {cure}" if cure else ""))
 
@@ -136,10 +148,11 @@ class NotASegment(SpoolError):
 
 
 class TransportError(XTrackError, OSError):
-    """Events can't be handed on: ``address`` names where to, ``cure`` what to do."""
+    """Events can't be handed on: ``address`` names where to, ``problem`` why, ``cure`` what to do."""
 
     def __init__(self, address: str, problem: str, cure: str = "") -> None:
         self.address = address
+        self.problem = problem
         self.cure = cure
         super().__init__(f"{address}: {problem}" + (f". {cure}" if cure else ""))
 

@@ -1,8 +1,9 @@
 """The fold: events in, in any order; a run's state out. spec: FLD-1
 
 The reducer collects facts (``runs.facts``) and decides at reading time: which session supersedes which, who votes,
-whose value is the last. So the order of arrival can't show, with one exception, which it announces: a resume that rewinds over
-points that are counted already asks for a refold (``needs_refold``), because bounded facts can't be uncounted.
+whose value is the last. So the order of arrival can't show, with one exception, which it announces: a resume that
+rewinds over points that are counted already asks for a refold (``needs_refold``), because bounded facts can't be
+uncounted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import attrs
 import msgspec
 
 from xtrack_protocol.ir import (
+    CONTROL_TYPES,
+    ENVELOPES,
     Alert,
     Artifact,
     Checkpoint,
@@ -32,6 +35,7 @@ from xtrack_protocol.ir import (
     StatusUpdate,
     Summary,
     Tags,
+    UnknownEvent,
 )
 from xtrack_protocol.limits import LOG_TAIL, SERIES_TAIL
 from xtrack_protocol.runs.facts import (
@@ -75,6 +79,8 @@ NOTE_TAG = "xtrack.note"
 _T = TypeVar("_T")
 
 Input: TypeAlias = tuple[StreamId, Envelope] | StreamLost
+
+_PASSED_OVER = frozenset(ENVELOPES[event_type].__annotations__["payload"] for event_type in CONTROL_TYPES) - {Skip}
 
 _SEVERITY: dict[RunStatus, int] = {"pending": 0, "completed": 1, "running": 2, "lost": 3, "killed": 4, "failed": 5}
 """Of several votes the most severe one is the run's. spec: FLD-5"""
@@ -150,7 +156,10 @@ class RunReducer:
                 self.apply(*item)
 
     def apply_lost(self, lost: StreamLost) -> None:
-        """Take the knowledge that a worker is gone; of several, the graver and then the earliest stays. spec: FLD-6"""
+        """Take the knowledge that a worker is gone. Of several, one that died stays, the earliest first; else the one
+
+        that vanished after the most events, for later ones prove that it came back from those before. spec: FLD-6
+        """
         stream = self._stream(lost.stream)
         new = Lost(lost.at_us, lost.reason, lost.after_seq, lost.detail)
         if stream.lost is None or _lost_rank(new) < _lost_rank(stream.lost):
@@ -159,10 +168,12 @@ class RunReducer:
     def apply(self, stream_id: StreamId, envelope: Envelope) -> bool:
         """Take one event; return whether it was new. Control events but ``skip`` are passed over. spec: STR-4"""
         payload = envelope.payload
+        seq, timestamp_us = envelope.meta.seq, envelope.meta.timestamp_us
+        if type(payload) in _PASSED_OVER or (seq < 1 and isinstance(payload, UnknownEvent)):
+            return False  # spec: CTL-1, ENV-5
         stream = self._stream(stream_id)
         if isinstance(payload, Skip):
             return self._skip(stream, payload)
-        seq, timestamp_us = envelope.meta.seq, envelope.meta.timestamp_us
         if not self._seqs[stream_id].add(seq):
             return False
         self._facts.events += 1
@@ -227,13 +238,12 @@ class RunReducer:
 
     def _skip(self, stream: StreamFacts, skip: Skip) -> bool:
         """Close a range of seqs that are lost for good. spec: STR-7"""
-        if skip.first > skip.last:
-            return False
+        if not 1 <= skip.first <= skip.last:
+            return False  # spec: CTL-9
         known = RangeSet(stream.skipped)
-        before = len(known)
         known.add_range(skip.first, skip.last)
-        stream.skipped = list(known)
-        return len(known) > before
+        before, stream.skipped = stream.skipped, list(known)
+        return stream.skipped != before
 
     def _run_start(self, stream: StreamFacts, event: RunStart, seq: int, timestamp_us: int) -> None:
         if stream.start is None or seq < stream.start.seq:
@@ -241,7 +251,8 @@ class RunReducer:
         self._set_tags(stream, event.tags, seq, timestamp_us)
         if event.resume and event.resume.rewind_to is not None:
             for session_id in event.resume.session_ids:
-                self._rewind(session_id, event.resume.rewind_to)
+                if session_id != stream.session_id:
+                    self._rewind(session_id, event.resume.rewind_to)
 
     def _rewind(self, session_id: str, step: int) -> None:
         """Hide what ``session_id`` said of steps after ``step``. spec: FLD-8"""
@@ -293,7 +304,7 @@ class RunReducer:
 
     def _world_size(self) -> int | None:
         sizes = (stream.start.event.world_size for stream in self._facts.streams if stream.start)
-        return max((size for size in sizes if size is not None), default=None)
+        return max((size for size in sizes if size is not None and size >= 1), default=None)
 
     def state(self, *, with_metrics: bool = True) -> RunState:
         """Return the state of what has come so far; without its metrics where only the rest is asked for, because
@@ -386,29 +397,39 @@ def is_hidden(rewinds: Mapping[str, int], session_id: str, step: int | None) -> 
 
 
 def _session_order(streams: Mapping[StreamId, StreamFacts]) -> list[StreamId]:
-    """Return the streams in session order: a session comes after all that it resumes. spec: FLD-2"""
+    """Return the streams in session order: by start, but none before those that it resumes. spec: FLD-2"""
     by_session: dict[str, list[StreamId]] = {}
     for stream_id in streams:
         by_session.setdefault(stream_id.session_id, []).append(stream_id)
-    depths: dict[StreamId, int] = {}
-
-    def depth(stream_id: StreamId, above: frozenset[StreamId]) -> int:
-        known = depths.get(stream_id)
-        if known is not None:
-            return known
-        start = streams[stream_id].start
-        resumed = start.event.resume.session_ids if start and start.event.resume else ()
-        above |= {stream_id}  # sessions that claim to resume each other must not hang us
-        found = [depth(other, above) + 1 for sid in resumed for other in by_session.get(sid, ()) if other not in above]
-        depths[stream_id] = result = max(found, default=0)
-        return result
+    start: dict[StreamId, int] = {}
+    for stream_id, stream in streams.items():
+        start[stream_id] = stream.start.timestamp_us if stream.start else stream.first_ts or 0
+    resumed = {
+        stream_id: [other for session_id in _resumed(stream) for other in by_session.get(session_id, ())]
+        for stream_id, stream in streams.items()
+    }
+    own = {stream_id: 1 << place for place, stream_id in enumerate(streams)}
+    reached = dict.fromkeys(streams, 0)  # as bits: chains of a thousand sessions are to be expected
+    changed = any(resumed.values())
+    while changed:  # once for each step back in time, and sessions that name each other in a circle don't hang us
+        changed = False
+        for stream_id in sorted(streams, key=start.__getitem__):
+            for other in resumed[stream_id]:
+                bits = reached[stream_id] | own[other] | reached[other]
+                if bits != reached[stream_id] or start[other] > start[stream_id]:
+                    reached[stream_id] = bits
+                    start[stream_id] = max(start[stream_id], start[other])
+                    changed = True
 
     def place(stream_id: StreamId) -> tuple[int, int, str, str]:
-        stream = streams[stream_id]
-        begun = stream.start.timestamp_us if stream.start else stream.first_ts or 0
-        return depth(stream_id, frozenset()), begun, stream_id.worker_id, stream_id.session_id
+        others = reached[stream_id] & ~own[stream_id]
+        return start[stream_id], others.bit_count(), stream_id.worker_id, stream_id.session_id
 
     return sorted(streams, key=place)
+
+
+def _resumed(stream: StreamFacts) -> list[str]:
+    return stream.start.event.resume.session_ids if stream.start and stream.start.event.resume else []
 
 
 def _superseded(streams: Mapping[StreamId, StreamFacts], order: list[StreamId]) -> set[StreamId]:
@@ -416,8 +437,8 @@ def _superseded(streams: Mapping[StreamId, StreamFacts], order: list[StreamId]) 
     named = {
         session_id
         for stream in streams.values()
-        if stream.start and stream.start.event.resume
-        for session_id in stream.start.event.resume.session_ids
+        for session_id in _resumed(stream)
+        if session_id != stream.session_id  # one that names itself doesn't lose its vote
     }
     result = {stream_id for stream_id in streams if stream_id.session_id in named}
     later_legacy: set[str] = set()
@@ -466,7 +487,7 @@ def _summarize(stream_id: StreamId, stream: StreamFacts, seqs: RangeSet, superse
         last_seq=last_seq,
         events=len(seqs),
         gaps=tuple(known.gaps()),
-        skipped=tuple(RangeSet(stream.skipped)),
+        skipped=tuple(RangeSet(stream.skipped) - seqs),  # what came in spite of a skip is no loss. spec: STR-7
         late=sum(max(0, last - max(first, end.seq + 1) + 1) for first, last in seqs) if end else 0,
     )
 
@@ -475,8 +496,9 @@ def _reason(lost: Lost) -> LostReason:
     return "died" if lost.reason == "died" else "vanished"
 
 
-def _lost_rank(lost: Lost) -> tuple[bool, int, int, str]:
-    return lost.reason != "died", lost.at_us, lost.after_seq, lost.detail
+def _lost_rank(lost: Lost) -> tuple[bool, int, int, int, str]:
+    died = lost.reason == "died"
+    return not died, 0 if died else -lost.after_seq, lost.at_us, lost.after_seq, lost.detail
 
 
 def _run_status(summaries: Iterable[StreamSummary], world_size: int | None) -> RunStatus:

@@ -43,6 +43,26 @@ class RangeSet:
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
 
+    def __sub__(self, other: RangeSet) -> RangeSet:
+        """Return what is here and not in ``other``."""
+        result = RangeSet()
+        theirs = list(other)
+        index = 0
+        for first, last in self:
+            start = first
+            while index < len(theirs) and theirs[index][1] < start:
+                index += 1
+            at = index
+            while at < len(theirs) and theirs[at][0] <= last:
+                if theirs[at][0] > start:
+                    result.add_range(start, theirs[at][0] - 1)
+                start = theirs[at][1] + 1
+                at += 1
+            index = max(index, at - 1)
+            if start <= last:
+                result.add_range(start, last)
+        return result
+
     def update(self, other: RangeSet) -> None:
         """Add all of ``other``."""
         for first, last in other:
@@ -78,9 +98,14 @@ class RangeSet:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._firsts, self._lasts, strict=True)
 
+    @property
+    def count(self) -> int:
+        """How many values there are, which may be more than ``len()`` can say."""
+        return sum(last - first + 1 for first, last in self)
+
     def __len__(self) -> int:
         """Return how many values there are, not how many ranges."""
-        return sum(last - first + 1 for first, last in self)
+        return self.count
 
     def __bool__(self) -> bool:
         return bool(self._firsts)

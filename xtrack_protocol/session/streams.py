@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from xtrack_protocol.ir import CONTROL_TYPES, Envelope, RunStart
+from xtrack_protocol.ir import CONTROL_TYPES, Envelope, RunStart, UnknownEnvelope
 
 LEGACY_PREFIX: Final = "legacy-"
 """What a derived session id begins with. spec: STR-2"""
@@ -48,12 +48,14 @@ class StreamResolver:
         """
         if envelope.event_type in CONTROL_TYPES:
             return None
+        if envelope.meta.seq < 1 and isinstance(envelope, UnknownEnvelope):
+            return None  # a control event of a later version. spec: ENV-5
         own = envelope.run_id
         if own is None:
             return None
         worker_id = envelope.meta.worker_id or ""
         session_id = envelope.meta.session_id
-        if session_id is None:
+        if not session_id:
             key = (own, worker_id)
             if isinstance(envelope.payload, RunStart):
                 self._current[key] = f"{LEGACY_PREFIX}{envelope.meta.timestamp_us}"
