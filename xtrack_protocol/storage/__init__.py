@@ -1,4 +1,4 @@
-"""Where events rest: the interface of every store, and the value types of its questions."""
+"""Where events rest: the interface of every store, the value types of its questions, and the stores there are."""
 
 from xtrack_protocol.storage.base import (
     AppendResult,
@@ -10,5 +10,20 @@ from xtrack_protocol.storage.base import (
     Storage,
     StoredEvent,
 )
+from xtrack_protocol.storage.memory import MemoryStore
+from xtrack_protocol.storage.open import open_store
+from xtrack_protocol.storage.sqlite import SQLiteStore
 
-__all__ = ["AppendResult", "Experiment", "Incoming", "Order", "ParamValue", "RunQuery", "Storage", "StoredEvent"]
+__all__ = [
+    "AppendResult",
+    "Experiment",
+    "Incoming",
+    "MemoryStore",
+    "Order",
+    "ParamValue",
+    "RunQuery",
+    "SQLiteStore",
+    "Storage",
+    "StoredEvent",
+    "open_store",
+]

@@ -1,0 +1,211 @@
+"""The tables of a SQLite store, and how older ones become newer ones.
+
+Originals are the truth: ``events`` holds each payload as it came. ``streams``, ``skips`` and ``losses`` hold what else
+goes into the fold. All other tables are derived from these and can be made again: ``points`` so that a series is read
+in its order without looking at other events, ``snapshots`` so that a run's state doesn't take all of its events, the
+columns of ``runs`` and ``run_tags`` so that runs can be searched.
+
+Foreign keys are declared for ``check``, and not enforced at every insert.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+import attrs
+
+from xtrack_protocol.errors import NotAStore, StoreReadOnly, StoreVersionError
+
+APPLICATION_ID: Final = 0x58547263
+"""``XTrc``, in the header of each of our files: tells them from other SQLite databases."""
+
+
+@attrs.frozen
+class Migration:
+    """One step of the schema: SQL statements that make version ``version`` out of the one before."""
+
+    version: int
+    statements: tuple[str, ...]
+
+
+_VERSION_1: Final = (
+    """
+    CREATE TABLE migrations (
+        version INTEGER PRIMARY KEY, applied_at_us INTEGER NOT NULL
+    )""",
+    # AUTOINCREMENT: a key is never used again, so that what a process remembers of a deleted run means no other one.
+    # version counts the changes of a run: what a process remembers is valid as long as it is the same.
+    """
+    CREATE TABLE runs (
+        run_key INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL UNIQUE,
+        version INTEGER NOT NULL DEFAULT 0,
+        created_at_us INTEGER NOT NULL,
+        expected_name TEXT,
+        expected_experiment TEXT,
+        status TEXT NOT NULL DEFAULT 'pending',
+        name TEXT,
+        experiment_id TEXT,
+        parent_run_id TEXT,
+        started_at_us INTEGER,
+        updated_at_us INTEGER
+    )""",
+    "CREATE INDEX runs_by_start ON runs (coalesce(started_at_us, updated_at_us, created_at_us), run_id)",
+    "CREATE INDEX runs_by_name ON runs (name)",
+    "CREATE INDEX runs_by_experiment ON runs (experiment_id)",
+    """
+    CREATE TABLE run_tags (
+        run_key INTEGER NOT NULL REFERENCES runs, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run_key, key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX run_tags_by_value ON run_tags (key, value)",
+    # Apart from runs: a row is written as a whole, and that of a run with every batch.
+    """
+    CREATE TABLE snapshots (
+        run_key INTEGER PRIMARY KEY REFERENCES runs,
+        position INTEGER NOT NULL,
+        format INTEGER NOT NULL,
+        data BLOB NOT NULL
+    )""",
+    """
+    CREATE TABLE streams (
+        stream_key INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_key INTEGER NOT NULL REFERENCES runs,
+        worker_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        end_seq INTEGER,
+        UNIQUE (run_key, worker_id, session_id)
+    )""",
+    # kind is NULL but for events that are asked for by kind, and packed is 1 where raw is compressed with zlib.
+    """
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_key INTEGER NOT NULL REFERENCES runs,
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        seq INTEGER NOT NULL,
+        kind INTEGER,
+        received_at_us INTEGER NOT NULL,
+        packed INTEGER NOT NULL,
+        raw BLOB NOT NULL,
+        UNIQUE (stream_key, seq)
+    )""",
+    "CREATE INDEX events_by_run ON events (run_key)",
+    "CREATE INDEX events_by_kind ON events (run_key, kind) WHERE kind IS NOT NULL",
+    """
+    CREATE TABLE conflicts (
+        conflict_key INTEGER PRIMARY KEY,
+        run_key INTEGER NOT NULL REFERENCES runs,
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        seq INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        received_at_us INTEGER NOT NULL,
+        packed INTEGER NOT NULL,
+        raw BLOB NOT NULL,
+        UNIQUE (stream_key, seq, digest)
+    )""",
+    "CREATE INDEX conflicts_by_run ON conflicts (run_key)",
+    """
+    CREATE TABLE skips (
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        received_at_us INTEGER NOT NULL,
+        raw BLOB NOT NULL,
+        PRIMARY KEY (stream_key, first, last)
+    ) WITHOUT ROWID""",
+    """
+    CREATE TABLE losses (
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        reason TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        after_seq INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (stream_key, reason, at_us, after_seq, detail)
+    ) WITHOUT ROWID""",
+    """
+    CREATE TABLE series (
+        series_key INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_key INTEGER NOT NULL REFERENCES runs,
+        name TEXT NOT NULL,
+        UNIQUE (run_key, name)
+    )""",
+    # In the order in which a series is read. A null step is no_step 1 and step 0, because keys hold no NULL. The value
+    # has no type, so that SQLite keeps integers and floats as they are, -0.0 included; NaN it turns into NULL, and
+    # nothing else of ours is NULL there.
+    """
+    CREATE TABLE points (
+        series_key INTEGER NOT NULL REFERENCES series,
+        no_step INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        seq INTEGER NOT NULL,
+        value,
+        epoch INTEGER,
+        timestamp_us INTEGER NOT NULL,
+        context TEXT,
+        PRIMARY KEY (series_key, no_step, step, stream_key, seq)
+    ) WITHOUT ROWID""",
+    """
+    CREATE TABLE experiments (
+        experiment_id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        created_at_us INTEGER NOT NULL,
+        tags TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE TABLE tombstones (run_id TEXT PRIMARY KEY, deleted_at_us INTEGER NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _VERSION_1),)
+"""All steps, in order. What was released is never changed."""
+
+
+def found_version(connection: sqlite3.Connection, path: object) -> int:
+    """Return the schema's version; 0 for an empty database. Raises NotAStore and StoreVersionError."""
+    application_id = _pragma(connection, "application_id")
+    version = _pragma(connection, "user_version")
+    if application_id != APPLICATION_ID:
+        objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application_id or version or objects:
+            raise NotAStore(path, "is a SQLite database, but no store of XTrack")
+        return 0
+    newest = MIGRATIONS[-1].version
+    if version > newest:
+        raise StoreVersionError(path, version, newest)
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: object, now_us: int) -> None:
+    """Bring the schema to the newest version; each step and its record are one transaction. The caller's connection
+    is in no transaction.
+    """
+    for migration in MIGRATIONS:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if found_version(connection, path) < migration.version:  # another process may have been faster
+                for statement in migration.statements:
+                    connection.execute(statement)
+                record = (migration.version, now_us)
+                connection.execute("INSERT INTO migrations (version, applied_at_us) VALUES (?, ?)", record)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {migration.version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def require_newest(connection: sqlite3.Connection, path: object) -> None:
+    """Raise where the schema, which may not be changed, is not the newest. Raises as ``found_version`` does."""
+    version = found_version(connection, path)
+    if version == 0:
+        raise NotAStore(path, "is empty")
+    newest = MIGRATIONS[-1].version
+    if version < newest:
+        raise StoreReadOnly(
+            path, f"has the older schema {version}; open it once for writing, which brings it to {newest}"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
