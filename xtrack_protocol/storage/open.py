@@ -30,12 +30,23 @@ def _open_sqlite(url: str, read_only: bool) -> Storage:
     return SQLiteStore(path, read_only=read_only)
 
 
-STORES: dict[str, Callable[[str, bool], Storage]] = {"memory": _open_memory, "sqlite": _open_sqlite}
+def _open_local(url: str, read_only: bool) -> Storage:  # noqa: ARG001 - it decides by itself whether it can write
+    from xtrack_protocol.storage.local import LocalStore
+
+    return LocalStore(url.removeprefix("local:") or None)
+
+
+STORES: dict[str, Callable[[str, bool], Storage]] = {
+    "local": _open_local,
+    "memory": _open_memory,
+    "sqlite": _open_sqlite,
+}
 """What opens a URL, by its scheme: takes the whole URL, and whether to open it for reading only."""
 
 
 def open_store(url: str, *, read_only: bool = False) -> Storage:
-    """Open the store at ``url``: ``memory:``, ``sqlite:///path`` (relative) or ``sqlite:////path`` (absolute).
+    """Open the store at ``url``: ``sqlite:///path`` (relative), ``sqlite:////path`` (absolute), ``memory:``, or
+    ``local:`` (the spools under XTRACK_DIR; ``local:/path``: those under another folder).
 
     The path stands as it is, without quoting. ``read_only``: never write to it. Raises ConfigurationError for a URL of
     no known kind, and StorageError where the store can't be opened.
