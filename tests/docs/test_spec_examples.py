@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from xtrack_protocol.errors import ERROR_CLASSES, DecodeError
 from xtrack_protocol.ir import UnknownEvent
 from xtrack_protocol.ir.schema import json_schema
 from xtrack_protocol.limits import FILE_LIMITS
+from xtrack_protocol.spool import safe_name
 from xtrack_protocol.wire import (
     RECORDS_START,
     Damage,
@@ -266,3 +268,20 @@ def test_schema_and_decoder_agree_on_each_member(validator: Any) -> None:
                     assert validator.is_valid(changed) == accepted, (example.where, part, name, value)
                     checked += 1
     assert checked > 1000
+
+
+# ------------------------------------------------------------------------------------------ names in a spool
+
+
+def test_names_in_the_spool() -> None:
+    section = (SPEC / "at-rest.md").read_text(encoding="utf-8").partition("| Id | Name |")[2].partition("##")[0]
+    rows = re.findall(r"^\| `(.+)` \| `(.+)` \|$", section, re.MULTILINE)
+    assert len(rows) >= 4
+    assert [(text, safe_name(text)) for text, _ in rows] == rows
+    for text in ("con", "CON", "com1", "a" * 120, "a" * 121, "", "é" * 30):
+        quoted = re.sub(rb"[^A-Za-z0-9\-_+=@]", lambda byte: b"%%%02X" % byte[0][0], text.encode()).decode()
+        name = quoted or "%00empty"
+        device = re.fullmatch(r"con|prn|aux|nul|(com|lpt)[0-9]", text)
+        if len(name) > 120 or device or re.search("[A-Z]", text):
+            name = f"{name[:79]}~{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+        assert safe_name(text) == name
