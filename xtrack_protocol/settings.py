@@ -1,11 +1,13 @@
 """The settings: one table for arguments, environment variables and ``xtrack.toml``.
 
 An argument wins over the environment, the environment over the file, the file over the default. The file is
-``xtrack.toml`` in the working directory or the nearest folder above it; XTRACK_CONFIG names another.
+``xtrack.toml`` in the working directory or the nearest folder above it; XTRACK_CONFIG names another. Its keys are the
+settings' names; relative paths in it start from its own folder. A variable that is empty counts as unset.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -26,13 +28,17 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser()
+    text = _text(value)
+    if not text or "\0" in text:
+        raise ValueError("must be a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~ without a home directory
+        raise ValueError(str(error)) from None
 
 
 def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = _text(value).strip().lower()
+    text = str(value).strip().lower() if isinstance(value, (bool, int, str)) else "?"
     if text in {"1", "true", "yes", "on"}:
         return True
     if text in {"0", "false", "no", "off", ""}:
@@ -40,25 +46,21 @@ def _flag(value: object) -> bool:
     raise ValueError("must be 1 or 0")
 
 
-def _whole_number(value: object) -> int:
+def _whole_number(value: object, least: int = 0) -> int:
+    problem = f"must be a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise TypeError("must be a whole number")
+        raise TypeError(problem)
     try:
-        return int(value)
+        number = int(value)
     except ValueError:
-        raise ValueError("must be a whole number") from None
+        raise ValueError(problem) from None
+    if not least <= number < 2**31:
+        raise ValueError(problem)
+    return number
 
 
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError("must be a number of seconds")
-    try:
-        seconds = float(value)
-    except ValueError:
-        raise ValueError("must be a number of seconds") from None
-    if not 0 <= seconds < float("inf"):
-        raise ValueError("must be a number of seconds, 0 or more")
-    return seconds
+def _count(value: object) -> int:
+    return _whole_number(value, least=1)
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ class Settings:
     run_id: str | None = _setting("the id of the process's first run; later ones are its children", _text, None)
     experiment: str | None = _setting("the experiment that runs belong to", _text, None)
     worker_id: str | None = _setting("this worker's id in a run of several", _text, None)
-    world_size: int | None = _setting("how many workers the run needs to be complete", _whole_number, None)
+    world_size: int | None = _setting("how many workers the run needs to be complete", _count, None)
     resume_run_id: str | None = _setting("the run to go on with", _text, None)
     resume_checkpoint: str | None = _setting("the checkpoint to go on from, for the training script", _text, None)
     store: str | None = _setting("the store that readers open (default: the local one)", _text, None)
@@ -138,8 +140,9 @@ def load_settings(environ: Mapping[str, str] | None = None, start: Path | None =
         variable = _variable(name)
         if environ.get(variable):
             values[name] = _parse(variable, environ[variable], field)
-        elif name in in_file:
-            values[name] = _parse(f"{path}: {name}", in_file[name], field)
+        elif path and name in in_file:
+            value = _parse(f"{path}: {name}", in_file[name], field)
+            values[name] = path.absolute().parent / value if isinstance(value, Path) else value
     return Settings(**values)
 
 
@@ -163,8 +166,9 @@ def _find_file(environ: Mapping[str, str], start: Path | None) -> Path | None:
         return None
     for folder in (here, *here.parents):
         path = folder / CONFIG_FILE
-        if path.is_file():
-            return path
+        with contextlib.suppress(PermissionError):  # a folder above that we may not enter holds no settings of ours
+            if path.is_file():
+                return path
     return None
 
 
@@ -182,5 +186,5 @@ def _read_file(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content: dict[str, Any] = tomllib.load(file)
             return content
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigurationError("xtrack.toml", str(path), f"can't be read: {error}") from error

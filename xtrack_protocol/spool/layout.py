@@ -20,34 +20,51 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from xtrack_protocol.errors import ConfigurationError
+
 SEGMENT_SUFFIX: Final = ".xseg"
+TOMBSTONE: Final = "DELETED"
 _NAME_MAX: Final = 120
+_NEEDS_DIGEST: Final = re.compile(r"[A-Z]|(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
+"""Names that another would be taken for where case doesn't count, and names that Windows keeps for devices."""
 
 
 def default_dir() -> Path:
-    """Return XTRACK_DIR, or ``~/.xtrack``."""
-    given = os.environ.get("XTRACK_DIR")
-    return Path(given).expanduser() if given else Path.home() / ".xtrack"
+    """Return XTRACK_DIR, or ``~/.xtrack``. Raises ConfigurationError where there is no home directory."""
+    return _absolute(os.environ.get("XTRACK_DIR") or "~/.xtrack")
+
+
+def _absolute(path: str | Path) -> Path:
+    """Return ``path`` so that it stays the same when the script changes its working directory."""
+    try:
+        return Path(path).expanduser().absolute()
+    except (OSError, RuntimeError) as error:  # no home directory, or no working directory any more
+        raise ConfigurationError("XTRACK_DIR", str(path), str(error), "Set XTRACK_DIR to an absolute path") from error
 
 
 def safe_name(text: str) -> str:
-    """Return a file name for any text: quoted, and a digest in place of what is too long. Never '.' or '..'."""
-    quoted = quote(text, safe="-_+=@").replace(".", "%2E") or "%00empty"
-    if len(quoted) <= _NAME_MAX:
+    """Return a file name for any text, another for every other text, on every file system. spec: RST-6.13, RST-6.14
+
+    What isn't a plain character is quoted. A digest stands in for what is too long, and tells apart what would be
+    the same where case doesn't count. Never '.' or '..'. Raises UnicodeEncodeError (a ValueError) for lone surrogates.
+    """
+    quoted = quote(text, safe="-_+=@").replace(".", "%2E").replace("~", "%7E") or "%00empty"
+    if len(quoted) <= _NAME_MAX and not _NEEDS_DIGEST.search(text):
         return quoted
-    return quoted[: _NAME_MAX - 41] + "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+    return quoted[: _NAME_MAX - 41] + "~" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 class SpoolDir:
     """The paths below one XTRACK_DIR."""
 
     def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root).expanduser() if root is not None else default_dir()
+        self.root = _absolute(root) if root is not None else default_dir()
         self.runs = self.root / "spool"
 
     def run_dir(self, run_id: str) -> Path:
@@ -59,7 +76,7 @@ class SpoolDir:
         try:
             with os.scandir(self.runs) as entries:
                 return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def tombstone(self, run_id: str) -> Path:
@@ -69,9 +86,6 @@ class SpoolDir:
     def mailbox(self, run_id: str) -> Path:
         """Return the folder through which commands reach a local run."""
         return self.run_dir(run_id) / "commands"
-
-
-TOMBSTONE: Final = "DELETED"
 
 
 def segment_path(run_dir: Path, session_id: str, number: int) -> Path:
@@ -93,11 +107,16 @@ def segments(run_dir: Path) -> Iterator[Path]:
     """Yield the segments in a run's folder, those of a stream in order."""
     try:
         with os.scandir(run_dir) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX))
-    except FileNotFoundError:
+            names = [entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX)]
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for name in names:
+    for name in sorted(names, key=_stream_and_number):
         yield run_dir / name
+
+
+def _stream_and_number(name: str) -> tuple[str, int, str]:
+    session, _, number = name[: -len(SEGMENT_SUFFIX)].rpartition(".")
+    return session, len(number), number  # the millionth has seven digits
 
 
 def make_private_dir(path: Path) -> None:
@@ -112,13 +131,16 @@ def make_private_dir(path: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    """Write a small file so that a reader sees all of it or nothing. spec: RST-7"""
+    temporary = path.with_name(f".{os.urandom(8).hex()}.part")  # short: the name itself may be as long as names can be
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _BINARY, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+_BINARY: Final = getattr(os, "O_BINARY", 0)

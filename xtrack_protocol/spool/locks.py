@@ -39,10 +39,13 @@ else:
         try:
             fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
                 return False
             raise
         return True
+
+
+_FLAGS = getattr(os, "O_CLOEXEC", 0)
 
 
 class FileLock:
@@ -54,18 +57,17 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Try to take the lock, creating the file; return whether it is ours. Raises OSError where that can't work."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if self._fd is not None:
+            raise RuntimeError(f"{self.path}: this lock is held already")
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        _held.add(self)  # before it is taken: a fork in between must find it
+        taken = False
         try:
-            taken = _try_lock(fd, shared=False)
-        except OSError:
-            os.close(fd)
-            raise
-        if not taken:
-            os.close(fd)
-            return False
-        self._fd = fd
-        _held.add(self)
-        return True
+            taken = _try_lock(self._fd, shared=False)
+        finally:
+            if not taken:
+                self.release()
+        return taken
 
     @contextmanager
     def waiting(self, timeout: float = 10.0) -> Iterator[None]:
@@ -96,8 +98,8 @@ class FileLock:
 def is_locked(path: Path) -> bool | None:
     """Whether a live process holds the lock on ``path``; None where the file system can't tell."""
     try:
-        fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError:
+        fd = _open_to_probe(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return None
@@ -108,6 +110,15 @@ def is_locked(path: Path) -> bool | None:
         return None
     finally:
         os.close(fd)
+
+
+def _open_to_probe(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | _FLAGS)  # network file systems want that for a lock
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        return os.open(path, os.O_RDONLY | _FLAGS)  # a read-only mount, or another user's spool
 
 
 def _close_in_child() -> None:

@@ -6,20 +6,22 @@ appear whole. Whoever posted a command takes it away again when it has been answ
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.ir import Command, CommandResult, Envelope
+from xtrack_protocol.limits import FRAME_MAX_EMIT
 from xtrack_protocol.spool.layout import make_private_dir, safe_name, write_private
 from xtrack_protocol.wire import decode, encode
 
-_COMMAND = ".json"
-_RESULT = ".result"
-POLL_SECONDS = 0.05
+_COMMAND: Final = ".json"
+_RESULT: Final = ".result"
+POLL_SECONDS: Final = 0.05
+_GRAIN_SECONDS: Final = 2.0
+"""A folder's time stamp may stay the same for this long though files come: the coarsest in use."""
 
 
 class Inbox:
@@ -31,42 +33,54 @@ class Inbox:
         self._since_us = since_us
         self._seen: set[str] = set()
         self._changed_ns = -1
+        self._settled = 0.0  # monotonic: our clock and the file system's needn't agree
 
     def receive(self) -> list[bytes]:
-        """Return the payloads of commands not returned before; one system call when there is nothing new."""
+        """Return the payloads of commands not returned before, in the order of their times.
+
+        One system call when there is nothing new.
+        """
         try:
             changed_ns = self._folder.stat().st_mtime_ns
+            if changed_ns != self._changed_ns:
+                self._changed_ns, self._settled = changed_ns, time.monotonic() + _GRAIN_SECONDS
+            elif time.monotonic() > self._settled:
+                return []
+            with os.scandir(self._folder) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(_COMMAND) and entry.name[0] != "."]
         except OSError:
             return []  # no mailbox: nobody has posted anything
-        # A file that came within the clock's grain of the last look may be missed by the time stamp alone.
-        if changed_ns == self._changed_ns and time.time_ns() - changed_ns > 1_000_000_000:
-            return []
-        self._changed_ns = changed_ns
-        payloads: list[bytes] = []
-        with os.scandir(self._folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.endswith(_COMMAND) and entry.name[0] != ".")
+        fresh: list[tuple[int, str, bytes]] = []
         for name in names:
             if name not in self._seen:
                 self._seen.add(name)
-                payloads.extend(self._read(name))
-        return payloads
+                self._read(name, fresh)
+        return [payload for _, _, payload in sorted(fresh)]
 
-    def _read(self, name: str) -> Iterator[bytes]:
-        with contextlib.suppress(FileNotFoundError):  # taken away again: its sender has given up
-            payload = (self._folder / name).read_bytes()
-            try:
-                envelope = decode(payload)
-            except DecodeError:
-                return  # no command of ours; its sender will see that nobody answers
-            if envelope.meta.timestamp_us >= self._since_us:  # older ones were meant for an earlier session
-                yield payload
+    def _read(self, name: str, fresh: list[tuple[int, str, bytes]]) -> None:
+        try:
+            with (self._folder / name).open("rb") as file:
+                payload = file.read(FRAME_MAX_EMIT + 1)
+            envelope = decode(payload)
+        except (OSError, DecodeError):
+            return  # taken away again, not for us to read, or no command: its sender will see that nobody answers
+        when = envelope.meta.timestamp_us
+        # Older ones were meant for an earlier session. spec: RST-7.5
+        if isinstance(envelope.payload, Command) and len(payload) <= FRAME_MAX_EMIT and when >= self._since_us:
+            fresh.append((when, name, payload))
 
     def answer(self, payload: bytes) -> bool:
-        """Leave the answer to a command. Raises OSError."""
-        result = decode(payload).payload
+        """Leave the answer to a command; False where it is no answer, or nobody waits for it. Raises OSError."""
+        try:
+            result = decode(payload).payload
+        except DecodeError:
+            return False
         if not isinstance(result, CommandResult):
             return False
-        write_private(self._folder / f"{safe_name(result.command_id)}.{self._session_id}{_RESULT}", payload)
+        name = safe_name(result.command_id)
+        if not (self._folder / f"{name}{_COMMAND}").exists():
+            return False  # its sender has given up; an answer would lie there for ever
+        write_private(self._folder / f"{name}.{safe_name(self._session_id)}{_RESULT}", payload)
         return True
 
 
@@ -79,14 +93,32 @@ def post(folder: Path, command: Command) -> None:
 
 def wait_for_answers(folder: Path, command_id: str, *, expected: int, timeout: float) -> list[CommandResult]:
     """Return the answers to a posted command: wait for ``expected``, or ``timeout`` seconds; then clear up."""
-    prefix = f"{safe_name(command_id)}."
     deadline = time.monotonic() + timeout
-    while True:
-        names = [entry.name for entry in folder.iterdir() if entry.name.startswith(prefix) and entry.suffix == _RESULT]
-        if len(names) >= expected or time.monotonic() >= deadline:
-            break
-        time.sleep(POLL_SECONDS)
-    answers = [decode((folder / name).read_bytes()).payload for name in sorted(names)]
-    for name in (*names, f"{prefix[:-1]}{_COMMAND}"):
-        (folder / name).unlink(missing_ok=True)
-    return [answer for answer in answers if isinstance(answer, CommandResult)]
+    try:
+        while len(answers := _answers(folder, command_id)) < expected and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    finally:  # a command that was given up must not be carried out later
+        (folder / f"{safe_name(command_id)}{_COMMAND}").unlink(missing_ok=True)
+        for path in _answer_paths(folder, command_id):
+            path.unlink(missing_ok=True)
+    return answers
+
+
+def _answer_paths(folder: Path, command_id: str) -> list[Path]:
+    prefix = f"{safe_name(command_id)}."
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.startswith(prefix) and path.suffix == _RESULT)
+    except FileNotFoundError:
+        return []  # the run has been deleted meanwhile
+
+
+def _answers(folder: Path, command_id: str) -> list[CommandResult]:
+    answers = []
+    for path in _answer_paths(folder, command_id):
+        try:
+            result = decode(path.read_bytes()).payload
+        except (OSError, DecodeError):
+            continue  # no answer of ours
+        if isinstance(result, CommandResult):
+            answers.append(result)
+    return answers

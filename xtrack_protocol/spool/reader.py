@@ -10,12 +10,13 @@ import attrs
 import msgspec
 
 from xtrack_protocol.errors import NotASegment, SpoolError
+from xtrack_protocol.ir import Int64
 from xtrack_protocol.limits import LIVENESS_LOST_US
 from xtrack_protocol.runs import LostReason, StreamLost
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool.layout import lock_path, lost_path, segments, write_private
 from xtrack_protocol.spool.locks import is_locked
-from xtrack_protocol.wire import RECORDS_START, Item, RecordDecoder, SegmentHeader, decode_header
+from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header
 from xtrack_protocol.wire.files import CHUNK
 
 
@@ -56,24 +57,40 @@ def read_segment(segment: Segment, offset: int = RECORDS_START, *, finished: boo
     """Yield the items of a segment from ``offset`` on, each with the offset to go on from after it.
 
     ``finished``: nothing is written to it any more, so that what stands unfinished at its end is reported too.
+    Raises SpoolError where the file can't be read, or is gone.
     """
-    decoder = RecordDecoder(segment.header.salt_value, max(offset, RECORDS_START))
-    with segment.path.open("rb") as file:
-        file.seek(max(offset, RECORDS_START))
-        while chunk := file.read(CHUNK):
-            for item in decoder.feed(chunk):
-                yield item, item.offset + item.size
-        if finished:
-            for item in decoder.finish():
-                yield item, item.offset + item.size
+    start = max(offset, RECORDS_START)
+    doubtful = -1
+    while True:
+        for item in _read_items(segment, start, finished=finished):
+            if isinstance(item, Damage) and not finished and item.offset != doubtful:
+                # Perhaps a write that failed half-way, seen before the writer cut it off again: look once more.
+                doubtful = start = item.offset
+                break
+            yield item, item.offset + item.size
+        else:
+            return
+
+
+def _read_items(segment: Segment, start: int, *, finished: bool) -> Iterator[Item]:
+    decoder = RecordDecoder(segment.header.salt_value, start)
+    try:
+        with segment.path.open("rb") as file:
+            file.seek(start)
+            while chunk := file.read(CHUNK):
+                yield from decoder.feed(chunk)
+    except OSError as error:
+        raise SpoolError(segment.path, f"can't be read: {error.strerror or error}") from error
+    if finished:
+        yield from decoder.finish()
 
 
 class _LostNote(msgspec.Struct, omit_defaults=True):
     """The content of a .lost file. spec: RST-7"""
 
-    at_us: int = msgspec.field(name="at")
+    at_us: Int64 = msgspec.field(name="at")
     reason: LostReason
-    after_seq: int = 0
+    after_seq: Int64 = 0
     detail: str = ""
 
 
@@ -91,10 +108,8 @@ def find_lost(run_dir: Path, stream: StreamId, last_seq: int, last_write_us: int
     """
     try:
         note = msgspec.json.decode(lost_path(run_dir, stream.session_id).read_bytes(), type=_LostNote)
-    except FileNotFoundError:
-        pass
-    except (OSError, msgspec.MsgspecError):
-        return None  # being written, or damaged: the lock will tell in time
+    except (OSError, ValueError, RecursionError):
+        pass  # none was left, or it is damaged: the lock tells in time
     else:
         return StreamLost(stream, note.at_us, note.reason, note.after_seq or last_seq, note.detail)
     if is_locked(lock_path(run_dir, stream.session_id)) is not False:

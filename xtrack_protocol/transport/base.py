@@ -32,13 +32,17 @@ class Transport(abc.ABC):
 
     - ``send`` either takes the whole payload or raises TransportError and has taken nothing that a reader would
       decode. When it returns, the event is kept as ``promise`` says. Events arrive in the order of the calls.
+      Payloads have 1 byte to 1 MiB, and any content.
     - ``send`` never waits for a peer longer than its documented time-out, and never changes the payload.
     - ``open`` raises TransportError or ConfigurationError when events can't be taken; nothing else is opened,
       written or connected before it. A transport is opened once and closed once; ``close`` may be called again.
-    - ``receive`` and ``send_control`` never block. A transport without a way back returns nothing, and False.
-    - Calls are serialised by the emitter: a transport needn't be thread-safe, but for ``receive`` and
-      ``send_control``, which may be called while another thread is in ``send``.
-    - After a fork the child doesn't use the parent's transport: it opens what ``for_child`` returns.
+      Before ``open`` and after ``close``, ``send`` raises TransportClosed.
+    - ``receive`` and ``send_control`` never block, and never raise. A transport without a way back returns nothing,
+      and False.
+    - Calls are serialised by the emitter: a transport needn't be thread-safe, but for ``receive``, ``send_control``
+      and ``flush``, which may be called while another thread is in ``send``.
+    - After a fork the child doesn't use the parent's transport: it opens what ``for_child`` returns. ``for_child``
+      may close the child's copies of the parent's descriptors; the parent goes on undisturbed.
     """
 
     name: ClassVar[str]
@@ -70,7 +74,8 @@ class Transport(abc.ABC):
     def flush(self, until: Promise, timeout: float) -> bool:  # noqa: ARG002 - for transports that can wait
         """Wait at most ``timeout`` seconds until everything sent is kept as ``until`` says; return whether it is.
 
-        A transport that can't give that promise returns False at once.
+        A transport that can't give that promise returns False at once. What the file or the device refuses raises
+        TransportError.
         """
         order: tuple[Promise, ...] = ("none", "accepted", "durable", "acked")
         return order.index(until) <= order.index(self.promise)

@@ -41,6 +41,8 @@ class MemoryTransport(Transport):
         self.payloads.append(payload)
 
     def send_control(self, payload: bytes) -> bool:
+        if self.info is None or self._closed:
+            return False
         self.answers.append(payload)
         return True
 

@@ -2,20 +2,28 @@
 
 XTRACK_FD names the descriptor. Without it 3 is used, but only if it was a pipe or a socket when this module was
 imported: later, 3 may be the first file that the script itself has opened. Standard output is used when XTRACK_FD=1
-asks for it, and never otherwise. Commands come back on the same descriptor where it is a socket, else on standard input.
+asks for it, and never otherwise. Commands come back on the same descriptor where it is a socket, else on standard
+input where that is a pipe or a socket. spec: EMT-2
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
-import tempfile
-from pathlib import Path
+import sys
 from typing import Final
 
 from xtrack_protocol.errors import ConfigurationError, TransportClosed
-from xtrack_protocol.spool import FileLock
-from xtrack_protocol.transport._stream import FrameReader, FrameWriter
+from xtrack_protocol.transport._stream import (
+    SEND_TIMEOUT,
+    Channel,
+    FrameReader,
+    FrameWriter,
+    PipeChannel,
+    SocketChannel,
+)
+from xtrack_protocol.transport._turns import shared_turns
 from xtrack_protocol.transport.base import StreamInfo, Transport
 
 PUBLISHED_FD: Final = 3
@@ -32,32 +40,23 @@ def _is_channel(fd: int) -> bool:
 
 _THREE_WAS_HANDED_DOWN: Final = _is_channel(PUBLISHED_FD)
 
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_note_fork, after_in_child=_note_fork)
-
 
 class StdioTransport(Transport):
-    """Writes to ``fd``, or to the descriptor handed down. Waits at most 10 s for a reader that takes nothing.
+    """Writes to ``fd``, or to the descriptor handed down; waits at most ``timeout`` seconds for its reader.
 
-    After a fork parent and child share the descriptor, and take turns by a lock so that frames never mingle.
+    All who write to it, threads, forked children and other processes that inherited it, take turns, so that their
+    frames never mingle. The descriptor is duplicated, and neither closed nor changed.
     """
 
     name = "stdio"
     promise = "accepted"
 
-    def __init__(self, fd: int | None = None) -> None:
+    def __init__(self, fd: int | None = None, *, timeout: float = SEND_TIMEOUT) -> None:
         self._fd = fd
+        self._timeout = timeout
+        self._channels: list[Channel] = []
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
-        self._turns: FileLock | None = None
 
     @property
     def address(self) -> str:
@@ -73,40 +72,68 @@ class StdioTransport(Transport):
                     "no descriptor was handed down: 3 was no pipe or socket when the process started",
                     "Start the worker through a launcher, or name a descriptor with XTRACK_FD (1 is standard output)",
                 )
-            fd = self._fd = PUBLISHED_FD
-        try:
-            status = os.fstat(fd)
-        except OSError as error:
-            raise ConfigurationError("XTRACK_FD", fd, f"is not open: {error.strerror}", "Name an open one") from error
-        if fd > 2 and hasattr(os, "set_blocking"):
-            os.set_blocking(fd, False)  # standard output belongs to the script, which may not expect it
-        self._writer = FrameWriter(fd, self.address)
-        back = fd if stat.S_ISSOCK(status.st_mode) else 0
-        self._reader = FrameReader(back) if _is_channel(back) else None
-        lock_name = f"xtrack-{os.getuid() if hasattr(os, 'getuid') else 0}-{status.st_dev}-{status.st_ino}.lock"
-        self._turns = FileLock(Path(tempfile.gettempdir()) / lock_name)
+            fd = PUBLISHED_FD
+        _check_writable(fd)
+        writing = self._open_channel(fd)
+        self._writer = FrameWriter(writing, self.address, shared_turns(fd), self._timeout)
+        if isinstance(writing, SocketChannel):
+            self._reader = FrameReader(writing)
+        elif fd != 0 and _is_channel(0):
+            self._reader = FrameReader(self._open_channel(0))
 
     def send(self, seq: int, payload: bytes) -> None:  # noqa: ARG002
-        self._write(payload)
-
-    def send_control(self, payload: bytes) -> bool:
-        self._write(payload)
-        return True
-
-    def receive(self) -> list[bytes]:
-        return self._reader.read() if self._reader else []
-
-    def close(self) -> None:
-        self._writer = self._reader = None  # the descriptor is our parent's gift to the process, not ours to close
-
-    def for_child(self) -> StdioTransport:
-        return StdioTransport(self._fd)
-
-    def _write(self, payload: bytes) -> None:
         if self._writer is None:
             raise TransportClosed(self.address, "is not open")
-        if not _forked or self._turns is None:
-            self._writer.write(payload)
-            return
-        with self._turns.waiting():
-            self._writer.write(payload)
+        self._writer.write(payload)
+
+    def send_control(self, payload: bytes) -> bool:
+        writer = self._writer
+        return writer is not None and writer.post(payload)
+
+    def receive(self) -> list[bytes]:
+        reader, writer = self._reader, self._writer
+        if writer:
+            writer.pump()
+        return reader.read() if reader else []
+
+    def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer:
+            writer.close()
+        self._release()
+
+    def for_child(self) -> StdioTransport:
+        self._release()
+        return StdioTransport(self._fd, timeout=self._timeout)
+
+    def _open_channel(self, fd: int) -> Channel:
+        """Return a channel on a duplicate: the script may close its own, and give the number to a file."""
+        channel = _channel(os.dup(fd))
+        self._channels.append(channel)
+        return channel
+
+    def _release(self) -> None:
+        self._writer = self._reader = None
+        while self._channels:
+            self._channels.pop().close()
+
+
+def _check_writable(fd: int) -> None:
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError("XTRACK_FD", fd, "is not open", "Name an open descriptor") from error
+    if sys.platform != "win32":
+        import fcntl
+
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise ConfigurationError("XTRACK_FD", fd, "is open for reading only", "Name one that can be written to")
+
+
+def _channel(fd: int) -> Channel:
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return PipeChannel(fd)
+    connection = socket.socket(fileno=fd)
+    if connection.gettimeout() is not None:  # socket.setdefaulttimeout() of the script's
+        connection.settimeout(None)
+    return SocketChannel(connection)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
+from typing import Final
 
 from xtrack_protocol.errors import ConfigurationError, TransportClosed, TransportError
-from xtrack_protocol.transport._stream import FrameReader, FrameWriter
+from xtrack_protocol.transport._stream import SEND_TIMEOUT, FrameReader, FrameWriter, SocketChannel
+from xtrack_protocol.transport._turns import Turns
 from xtrack_protocol.transport.base import StreamInfo, Transport
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds that a collector has to take the connection."""
 
 
 class UnixTransport(Transport):
-    """Connects to ``path``. Accepted means: in the socket's buffer, which outlives this process, not the collector."""
+    """Connects to ``path``; waits at most ``timeout`` seconds for the collector to take an event.
+
+    Accepted means: in the socket's buffer, which outlives this process, not the collector.
+    """
 
     name = "unix"
     promise = "accepted"
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, timeout: float = SEND_TIMEOUT) -> None:
         self._path = Path(path).expanduser()
-        self._socket: socket.socket | None = None
+        self._timeout = timeout
+        self._channel: SocketChannel | None = None
         self._writer: FrameWriter | None = None
         self._reader: FrameReader | None = None
 
@@ -32,20 +42,31 @@ class UnixTransport(Transport):
                 "XTRACK_TRANSPORT", "unix", "there are no Unix sockets on this system", "Use local"
             )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(5)
         try:
-            connection.connect(str(self._path))
-        except OSError as error:
+            self._connect(connection)
+        except (OSError, ValueError) as error:
             connection.close()
+            problem = getattr(error, "strerror", None) or error
             raise TransportError(
                 self.address,
-                f"no collector answers: {error.strerror or error}",
+                f"no collector answers: {problem}",
                 "Start one, or leave XTRACK_TRANSPORT unset to log to this machine's spool",
             ) from error
         connection.setblocking(False)
-        self._socket = connection
-        self._writer = FrameWriter(connection.fileno(), self.address)
-        self._reader = FrameReader(connection.fileno())
+        self._channel = SocketChannel(connection)
+        self._writer = FrameWriter(self._channel, self.address, Turns(), self._timeout)
+        self._reader = FrameReader(self._channel)
+
+    def _connect(self, connection: socket.socket) -> None:
+        connection.settimeout(CONNECT_TIMEOUT)
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        while True:
+            try:
+                return connection.connect(str(self._path))
+            except BlockingIOError:  # many workers at once: the collector's queue is full for a moment
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.01)
 
     def send(self, seq: int, payload: bytes) -> None:  # noqa: ARG002
         if self._writer is None:
@@ -53,18 +74,27 @@ class UnixTransport(Transport):
         self._writer.write(payload)
 
     def send_control(self, payload: bytes) -> bool:
-        self.send(0, payload)
-        return True
+        writer = self._writer
+        return writer is not None and writer.post(payload)
 
     def receive(self) -> list[bytes]:
-        return self._reader.read() if self._reader else []
+        reader, writer = self._reader, self._writer
+        if writer:
+            writer.pump()
+        return reader.read() if reader else []
 
     def close(self) -> None:
-        self._writer = self._reader = None
-        connection, self._socket = self._socket, None
-        if connection:
-            connection.close()
+        writer, self._writer = self._writer, None
+        if writer:
+            writer.close()
+        self._release()
 
     def for_child(self) -> UnixTransport:
-        self.close()  # our copy of the parent's socket
-        return UnixTransport(self._path)
+        self._release()  # our copy of the parent's socket
+        return UnixTransport(self._path, timeout=self._timeout)
+
+    def _release(self) -> None:
+        self._writer = self._reader = None
+        channel, self._channel = self._channel, None
+        if channel:
+            channel.close()
