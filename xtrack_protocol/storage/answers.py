@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from xtrack_protocol.errors import AmbiguousRun, RunNotFound
+from xtrack_protocol.errors import AmbiguousRun, DecodeError, RunNotFound
 from xtrack_protocol.ir import (
     CONTROL_TYPES,
     ENVELOPES,
@@ -74,7 +74,10 @@ def same_content(raw: bytes, other: bytes) -> bool:
     """Whether two payloads are the same event: the same bytes, or equal once decoded. spec: STR-4.2"""
     if raw == other:
         return True
-    first, second = decode_stored(raw), decode_stored(other)
+    try:
+        first, second = decode_stored(raw), decode_stored(other)
+    except DecodeError:
+        return False
     return first == second or encode(first) == encode(second)  # NaN equals itself only when written
 
 

@@ -127,13 +127,14 @@ class MemoryStore(Storage):
 
     def append(self, batch: Sequence[Incoming]) -> AppendResult:
         """Store the new ones of ``batch``."""
+        items = list(batch)  # whatever can fail in it fails before anything is stored
         stored: list[int] = []
         positions: list[int] = []
         conflicts: list[int] = []
         duplicates = dropped = 0
         with self._lock:
             self._check_open()
-            for index, item in enumerate(batch):
+            for index, item in enumerate(items):
                 payload = item.envelope.payload
                 if type(payload) in answers.PASSED_OVER:
                     continue
