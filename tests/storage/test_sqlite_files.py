@@ -351,6 +351,7 @@ def test_an_unreadable_snapshot_costs_time_only(tmp_path: Path) -> None:
         connection.commit()
         connection.close()
         with SQLiteStore(path) as store:
+            assert bool(store.check()) == (damage == "data = x'00'")
             assert exactly(store.get_run("r")) == before
 
 

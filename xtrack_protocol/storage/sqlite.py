@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from xtrack_protocol.errors import ExperimentExists, RunNotFound, StorageError, StoreUnavailable
+from xtrack_protocol.errors import (
+    ExperimentExists,
+    RunNotFound,
+    StorageError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 from xtrack_protocol.ir import Artifact, Checkpoint, Durability, LogEntry, Param
 from xtrack_protocol.limits import LOG_TAIL
 from xtrack_protocol.runs import LogRecord, RunState, SeriesPoint, StoredArtifact, StoredCheckpoint, StreamLost
@@ -416,6 +424,8 @@ class SQLiteStore(Storage):
         try:
             if not self.read_only and self._cache.unsaved():
                 self._save_snapshots()
+        except (StoreLocked, StoreFull, StoreReadOnly, StoreUnavailable):
+            pass  # snapshots are derived: without them the next reader folds a few more events, and nothing is lost
         finally:
             self._cache.clear()
             self._pool.close()

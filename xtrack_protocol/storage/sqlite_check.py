@@ -13,7 +13,7 @@ from xtrack_protocol.errors import StorageError
 from xtrack_protocol.session import RangeSet
 from xtrack_protocol.storage.answers import points_of
 from xtrack_protocol.storage.sqlite_append import KINDS
-from xtrack_protocol.storage.sqlite_runs import RunEntry, load_run, read_event, refolded
+from xtrack_protocol.storage.sqlite_runs import RunEntry, load_run, read_event, refolded, snapshot_problem
 
 _FINDINGS_MAX: Final = 100
 
@@ -63,6 +63,8 @@ def _run_findings(connection: sqlite3.Connection, path: str, row: tuple[int, str
     except (StorageError, KeyError) as error:
         yield f"run {run_id!r}: its events can't be folded: {error}"
         return
+    if snapshot_problem(connection, run_key):
+        yield f"run {run_id!r}: its snapshot can't be read; its events are folded instead"
     # By repr: NaN isn't equal to itself, and 1 is equal to 1.0.
     if repr(quick.state()) != repr(truth.state()):
         yield f"run {run_id!r}: its snapshot isn't the fold of its events"

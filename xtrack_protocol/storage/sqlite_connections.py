@@ -129,7 +129,7 @@ class ConnectionPool:
                 self._take_back(connection)
 
     def _take_back(self, connection: sqlite3.Connection) -> None:
-        if self._closed or len(self._idle) >= _IDLE_MAX:
+        if self._closed or len(self._idle) >= _IDLE_MAX or connection.in_transaction:  # a failing disk fails rollbacks
             connection.close()
         else:
             self._idle.append(connection)
@@ -176,6 +176,7 @@ class ConnectionPool:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first look at the file
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
             connection.create_function("name_matches", 2, name_matches, deterministic=True)
         except BaseException:
             connection.close()
@@ -194,7 +195,6 @@ class ConnectionPool:
                     if "locked" not in str(error) or time.monotonic() > deadline:
                         raise
                     time.sleep(_RETRY_SECONDS)
-            connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
         if mode != "wal":
             raise StoreUnavailable(self.path, f"its file system allows no write-ahead log (the mode is {mode!r})")
 
@@ -266,9 +266,11 @@ def create_file(path: str) -> bool:
 
 _POOLS: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
 _held_for_fork: list[ConnectionPool] = []
+_fork_turn = threading.Lock()  # two threads that fork at once would wait for each other's pools
 
 
 def _before_fork() -> None:
+    _fork_turn.acquire()
     for pool in list(_POOLS):
         pool._before_fork()  # noqa: SLF001 - of this module
         _held_for_fork.append(pool)
@@ -277,11 +279,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _held_for_fork:
         _held_for_fork.pop().lock.release()
+    _fork_turn.release()
 
 
 def _after_fork_in_child() -> None:
     while _held_for_fork:
         _held_for_fork.pop()._leave_behind()  # noqa: SLF001 - of this module
+    _fork_turn.release()
 
 
 if hasattr(os, "register_at_fork"):

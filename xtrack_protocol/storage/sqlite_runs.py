@@ -166,6 +166,19 @@ def _from_snapshot(connection: sqlite3.Connection, run_key: int, run_id: str) ->
     return RunEntry(run_key, run_id, -1, 0, RunReducer(run_id))
 
 
+def snapshot_problem(connection: sqlite3.Connection, run_key: int) -> bool:
+    """Whether there is a snapshot that should be readable and isn't."""
+    row = connection.execute(
+        "SELECT data FROM snapshots WHERE run_key = ? AND format = ?", (run_key, SNAPSHOT_FORMAT)
+    ).fetchone()
+    try:
+        if row is not None:
+            RunReducer.load(zlib.decompress(row[0]))
+    except (ValueError, zlib.error):
+        return True
+    return False
+
+
 def refolded(connection: sqlite3.Connection, path: str, run_key: int, run_id: str) -> RunEntry:
     """Return a run's entry from its events alone, whatever snapshot there is. spec: FLD-12.4"""
     entry = RunEntry(run_key, run_id, -1, 0, RunReducer(run_id))
