@@ -485,7 +485,7 @@ def _summarize(stream_id: StreamId, stream: StreamFacts, seqs: RangeSet, superse
         error=end.event.error if end else None,
         lost=None if lost is None else StreamLost(stream_id, lost.at_us, _reason(lost), lost.after_seq, lost.detail),
         last_seq=last_seq,
-        events=len(seqs),
+        events=seqs.count,
         gaps=tuple(known.gaps()),
         skipped=tuple(RangeSet(stream.skipped) - seqs),  # what came in spite of a skip is no loss. spec: STR-7
         late=sum(max(0, last - max(first, end.seq + 1) + 1) for first, last in seqs) if end else 0,

@@ -100,12 +100,8 @@ class RangeSet:
 
     @property
     def count(self) -> int:
-        """How many values there are, which may be more than ``len()`` can say."""
+        """How many values there are. There is no ``len()``: ``list()`` would make room for as many ranges."""
         return sum(last - first + 1 for first, last in self)
-
-    def __len__(self) -> int:
-        """Return how many values there are, not how many ranges."""
-        return self.count
 
     def __bool__(self) -> bool:
         return bool(self._firsts)
