@@ -83,9 +83,9 @@ def insert_run(connection: sqlite3.Connection, run_id: str, now_us: int) -> tupl
 def use_experiment(connection: sqlite3.Connection, experiment: str, now_us: int) -> None:
     """Make an experiment by use, where none goes by that id or name."""
     connection.execute(
-        "INSERT INTO experiments (experiment_id, name, created_at_us, tags) SELECT ?1, ?1, ?2, '{}' WHERE NOT EXISTS"
-        " (SELECT 1 FROM experiments WHERE experiment_id = ?1 OR name = ?1)",
-        (experiment, now_us),
+        "INSERT INTO experiments (experiment_id, name, created_at_us, tags) SELECT :name, :name, :now, '{}' WHERE"
+        " NOT EXISTS (SELECT 1 FROM experiments WHERE experiment_id = :name OR name = :name)",
+        {"name": experiment, "now": now_us},
     )
 
 
@@ -196,8 +196,8 @@ class Batch:
                 self._point(entry, stream_key, item, payload, key, value)
         elif isinstance(payload, RunEnd):
             self._connection.execute(
-                "UPDATE streams SET end_seq = min(coalesce(end_seq, ?1), ?1) WHERE stream_key = ?2",
-                (meta.seq, stream_key),
+                "UPDATE streams SET end_seq = min(coalesce(end_seq, :seq), :seq) WHERE stream_key = :stream",
+                {"seq": meta.seq, "stream": stream_key},
             )
         run_id = getattr(payload, "run_id", None)
         if isinstance(run_id, RunId) and run_id.experiment_id is not None:
@@ -333,9 +333,9 @@ def write_run(
     status = entry.reducer.status()
     before = connection.execute("SELECT status FROM runs WHERE run_key = ?", (run_key,)).fetchone()[0]
     connection.execute(
-        "UPDATE runs SET version = ?, status = ?, updated_at_us = coalesce(max(updated_at_us, ?4), updated_at_us, ?4)"
-        " WHERE run_key = ?3",
-        (entry.version, status, run_key, updated_at_us),
+        "UPDATE runs SET version = :version, status = :status,"
+        " updated_at_us = coalesce(max(updated_at_us, :updated), updated_at_us, :updated) WHERE run_key = :run",
+        {"version": entry.version, "status": status, "updated": updated_at_us, "run": run_key},
     )
     if identity:
         state = entry.reducer.state(with_metrics=False)

@@ -230,11 +230,11 @@ def events_page(
     connection: sqlite3.Connection, path: str, run_key: int | None, after: int, limit: int
 ) -> list[StoredEvent]:
     """Return the next events after a position."""
-    run = "" if run_key is None else "events.run_key = ?3 AND "
+    run = "" if run_key is None else "events.run_key = :run AND "
     rows = connection.execute(
         f"SELECT position, {_EVENT_COLUMNS} FROM events JOIN streams USING (stream_key)"  # noqa: S608
-        f" JOIN runs ON runs.run_key = events.run_key WHERE {run}position > ?1 ORDER BY position LIMIT ?2",
-        (after, limit) if run_key is None else (after, limit, run_key),
+        f" JOIN runs ON runs.run_key = events.run_key WHERE {run}position > :after ORDER BY position LIMIT :limit",
+        {"after": after, "limit": limit, "run": run_key},
     )
     return [_stored_event(path, row) for row in rows]
 
@@ -279,8 +279,8 @@ def insert_experiment(connection: sqlite3.Connection, made: Experiment) -> None:
 def find_experiment(connection: sqlite3.Connection, name_or_id: str) -> Experiment | None:
     """Return an experiment by its id or its name."""
     row = connection.execute(
-        "SELECT experiment_id, name, created_at_us, tags FROM experiments WHERE experiment_id = ?1 OR name = ?1",
-        (name_or_id,),
+        "SELECT experiment_id, name, created_at_us, tags FROM experiments WHERE experiment_id = ? OR name = ?",
+        (name_or_id, name_or_id),
     ).fetchone()
     return None if row is None else _experiment(row)
 

@@ -255,10 +255,15 @@ def save_snapshot(connection: sqlite3.Connection, entry: RunEntry) -> None:
     if data is not None:
         # Another process may have deleted the run, or written a later one.
         connection.execute(
-            "INSERT OR REPLACE INTO snapshots (run_key, position, format, data) SELECT ?1, ?2, ?3, ?4"
-            " WHERE EXISTS (SELECT 1 FROM runs WHERE run_key = ?1) AND NOT EXISTS"
-            " (SELECT 1 FROM snapshots WHERE run_key = ?1 AND position > ?2 AND format = ?3)",
-            (entry.run_key, entry.position, SNAPSHOT_FORMAT, zlib.compress(data, 1)),
+            "INSERT OR REPLACE INTO snapshots (run_key, position, format, data) SELECT :run, :position, :format, :data"
+            " WHERE EXISTS (SELECT 1 FROM runs WHERE run_key = :run) AND NOT EXISTS"
+            " (SELECT 1 FROM snapshots WHERE run_key = :run AND position > :position AND format = :format)",
+            {
+                "run": entry.run_key,
+                "position": entry.position,
+                "format": SNAPSHOT_FORMAT,
+                "data": zlib.compress(data, 1),
+            },
         )
     entry.unsaved = 0
 
