@@ -246,7 +246,8 @@ class StreamWriter:
                 if records:
                     self._rescue(records)
             except OSError as error:
-                raise self._failure(error, doubtful.path) from error
+                problem = error.problem if isinstance(error, SpoolError) else error.strerror or error
+                raise SpoolError(doubtful.path, f"can't be made durable: {problem}", _CURE) from error
             self._doubtful.remove(doubtful)
 
     def _rescue(self, records: list[Record]) -> None:
