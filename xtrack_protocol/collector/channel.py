@@ -73,6 +73,7 @@ class FrameChannel:
         self._held: dict[StreamId, FileLock] = {}
         self._closing = threading.Lock()
         self._closed = threading.Event()
+        self._settled = threading.Event()
         self._unended: list[StreamId] = []
         self._fate: str | None = None
         self._thread = threading.Thread(target=self._run, name="xtrack-frames", daemon=True)
@@ -126,10 +127,10 @@ class FrameChannel:
         Waits at most ``grace`` seconds for the rest of its frames. Where a process that it has started still has the
         descriptor, reading goes on, and the verdict comes when that one has closed it too. spec: FLD-6
         """
-        self._closed.wait(grace)
+        self._settled.wait(grace)
         with self._closing:
             self._fate = fate
-            if self._closed.is_set():
+            if self._settled.is_set():
                 self._mark_lost()
 
     def _mark_lost(self) -> None:
@@ -225,6 +226,8 @@ class FrameChannel:
                     self._mark_lost()
             except (OSError, StorageError) as error:
                 self._complain(f"how the worker ended could not be stored: {error}")
+            finally:
+                self._settled.set()
         for lock in self._held.values():
             lock.release()
 

@@ -16,7 +16,7 @@ from xtrack_protocol.ir import Envelope, RunEnd, RunStart, Skip, run_id_text
 from xtrack_protocol.runs import RunState, StreamLost
 from xtrack_protocol.session import RangeSet, StreamId, StreamResolver
 from xtrack_protocol.storage import Incoming, Storage
-from xtrack_protocol.wire import Frame, encode
+from xtrack_protocol.wire import Frame, encode, is_control
 
 if TYPE_CHECKING:
     from xtrack_protocol.collector.replay import ReplayReport, Speed
@@ -370,7 +370,7 @@ def _unusable(frame: Frame) -> Pushed:
     """Return the outcome of a frame unless a stream is found for it."""
     if frame.error is not None:
         return Pushed("damaged", reason=str(frame.error))
-    if frame.envelope is not None and frame.envelope.run_id is None:
+    if frame.envelope is not None and frame.envelope.run_id is None and not is_control(frame.envelope):
         return Pushed("no_run", reason=f"an event of type {frame.envelope.event_type!r} that names no run")
     return Pushed("control")
 

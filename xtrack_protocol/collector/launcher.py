@@ -1,8 +1,8 @@
 """Starts training commands as runs, and ends those runs truthfully.
 
 By default a worker logs to this machine's spool, by itself: the launcher only watches, and what is logged outlives
-both. The launcher writes a stream of its own, marked as an observer, so that a command which knows nothing of tracking is
-a run all the same. For workers that speak the published protocol over a descriptor there is ``transport="stdio"``.
+both. The launcher writes a stream of its own, marked as an observer, so that a command which knows nothing of tracking
+is a run all the same. For workers that speak the published protocol over a descriptor there is ``transport="stdio"``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing_extensions import Self
 from xtrack_protocol.collector.channel import CollectorTransport, FrameChannel, root_of_local
 from xtrack_protocol.collector.collector import Collector
 from xtrack_protocol.collector.launched import ChannelLink, LaunchedRun, LocalLink, WorkerLink
-from xtrack_protocol.collector.localruns import LAUNCH_LOCK, has_live_lock
+from xtrack_protocol.collector.localruns import LAUNCH_LOCK, is_running
 from xtrack_protocol.collector.process import FRAMES_FD, Spawned, check_command, spawn
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, now_us
 from xtrack_protocol.emitter.surroundings import find_environment, redact_arguments
@@ -48,16 +48,27 @@ LAUNCHER_WORKER: Final = "launcher"
 """The worker id of the launcher's own stream."""
 
 _SECRET_IN_TEXT: Final = re.compile(
-    r"(?i)(\b[\w-]*(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|credential)[\w-]*(?:=|\s*:\s*|\s+))"
+    r"(?i)([\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credential)[\w-]*(?:\s*=\s*|\s*:\s*|\s+))"
     r"(\"[^\"]*\"|'[^']*'|\S+)"
 )
+_CREDENTIALS_IN_TEXT: Final = re.compile(r"(\b\w[\w+.-]*://)[^/@\s]*@")
 
 
 def describe_command(argv: Sequence[str]) -> str:
-    """Return a command line for people, what looks like a secret replaced by ***."""
-    shown = [
-        _SECRET_IN_TEXT.sub(r"\1***", argument) if " " in argument else argument for argument in redact_arguments(argv)
-    ]
+    """Return a command line for people, the values of what looks like a secret replaced by ***.
+
+    That is a guess by names (``--api-key``, ``TOKEN=``), also inside a shell's command, and user and password in URLs.
+    """
+    shown: list[str] = []
+    hide_next = False
+    for raw, argument in zip(argv, redact_arguments(argv), strict=True):
+        if hide_next and not raw.startswith("-"):
+            shown.append("***")
+            hide_next = False
+            continue
+        text = _CREDENTIALS_IN_TEXT.sub(r"\1", argument)
+        shown.append(_SECRET_IN_TEXT.sub(r"\1***", text))
+        hide_next = raw.startswith("-") and "=" not in raw and _SECRET_IN_TEXT.match(f"{raw} x") is not None
     return shlex.join(shown)
 
 
@@ -302,6 +313,13 @@ class RunManager:
         with self._lock:
             return list(self._runs.values())
 
+    def close(self) -> None:
+        """Close the local store where this launcher opened it. Workers go on, and are no longer watched by it."""
+        with self._lock:
+            if self._local is not None and self._local is not self._given:
+                self._local.close()
+                self._local = None
+
     def stop_run(self, run_id: str, grace: float = 10.0) -> RunState | None:
         """Stop a run: see :meth:`LaunchedRun.stop`."""
         return self.get(run_id).stop(grace)
@@ -337,7 +355,7 @@ class _Claim:
                 "Make room or set XTRACK_DIR to a folder that can be written",
             ) from error
         try:
-            if has_live_lock(self.run_dir):
+            if is_running(self.run_dir):
                 raise LaunchError(f"run {run_id!r} is running already: its worker is alive")
             self.streams = streams_of(self.run_dir)
             if self.streams and not self.order.resume:

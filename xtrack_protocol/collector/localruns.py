@@ -11,7 +11,8 @@ import attrs
 from xtrack_protocol.errors import DecodeError, SpoolError
 from xtrack_protocol.ir import Envelope, RunEnd, RunStart
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.spool import Segment, is_alive, is_locked, open_segment, read_segment, segments
+from xtrack_protocol.spool import Segment, is_alive, is_locked, lock_path, open_segment, read_segment, segments
+from xtrack_protocol.spool.layout import lost_path
 from xtrack_protocol.wire import Record, decode
 
 LAUNCH_LOCK: Final = ".launch.lock"
@@ -55,14 +56,30 @@ def live_workers(run_dir: Path) -> list[LocalStream]:
     return [local for local in local_streams(run_dir) if local.is_worker and is_alive(run_dir, local.stream)]
 
 
-def has_live_lock(run_dir: Path) -> bool:
-    """Whether any process holds a stream's lock in the run's folder: a worker's, or an observer's."""
+def is_running(run_dir: Path) -> bool:
+    """Whether a process that may still log to the run as a worker holds its lock.
+
+    Who only watches, or attached to it, and streams that are over (a store may hold them open) don't count. A lock
+    whose stream has written nothing yet does: a worker is just starting.
+    """
     try:
         with os.scandir(run_dir) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(".lock") and entry.name[0] != "."]
     except FileNotFoundError:
         return False
-    return any(is_locked(run_dir / name) for name in names)
+    held = {name for name in names if is_locked(run_dir / name)}
+    if not held:
+        return False
+    known = {lock_path(run_dir, local.stream.session_id).name: local for local in local_streams(run_dir)}
+    return any(name not in known or _may_log(run_dir, known[name]) for name in held)
+
+
+def _may_log(run_dir: Path, local: LocalStream) -> bool:
+    if local.start is None and not local.stream.is_derived:
+        return False  # attached to it
+    if local.start is not None and local.start.observer:
+        return False
+    return not (lost_path(run_dir, local.stream.session_id).exists() or last_words(local)[0])
 
 
 def last_words(local: LocalStream) -> tuple[bool, int]:
