@@ -12,6 +12,7 @@ closes.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -261,7 +262,26 @@ def create_file(path: str) -> bool:
             os.fchmod(descriptor, 0o600)  # a umask may have taken away even the owner's right
     finally:
         os.close(descriptor)
+    for directory in (file.absolute().parent, *(parent.parent for parent in missing)):
+        _sync_directory(directory)
     return True
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power loss: SQLite does so for the files that it makes itself."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a directory that may be written and not be read can't be opened; its names are in the kernel's hands
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some file systems have nothing to sync there
+            raise StoreUnavailable(path, f"can't be written through: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 _POOLS: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()

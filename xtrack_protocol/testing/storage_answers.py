@@ -48,6 +48,8 @@ class AnswersAboutRuns(StoreMaker):
             with pytest.raises(RunNotFound) as caught:
                 question("absent")
             assert caught.value.run == "absent"
+            with pytest.raises(StorageError):
+                question("\ud800")  # no text that could be stored
 
     def test_series_in_order(self, store: Storage) -> None:
         """By step, session, seq; null steps last, repeats kept. spec: FLD-3."""
