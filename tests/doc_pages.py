@@ -11,6 +11,7 @@ A ``text`` block after ``<!-- output -->`` is what the python or bash block befo
 ``...`` stands for any text, and the amount of white space doesn't count.
 
 ``<!-- file: NAME -->`` before a block of any language: the block is a file, which a later block uses.
+``<!-- needs: PROGRAM -->`` before a block: it is run where there is such a program.
 ``<!-- not run: REASON -->`` before a block: it isn't run.
 """
 
@@ -58,6 +59,10 @@ class Block(NamedTuple):
     @property
     def not_run(self) -> str | None:
         return self.marker.removeprefix("not run:").strip() if self.marker.startswith("not run:") else None
+
+    @property
+    def needs(self) -> str | None:
+        return self.marker.removeprefix("needs:").strip() if self.marker.startswith("needs:") else None
 
     @property
     def is_output(self) -> bool:

@@ -191,14 +191,19 @@ def test_a_call_that_fails_raises_no_surprise(tmp_path, call, error, when):
 @pytest.mark.slow
 @needs_strace
 def test_kill_at_every_single_write_and_sync(tmp_path):
-    for call in ("write", "fdatasync", "fsync"):
+    kills = {"write": 0, "fdatasync": 0, "fsync": 0}
+    for call in kills:
         for when in range(1, 60):
             name = f"{call}{when}"
             run_dir, told, done = strace(tmp_path, f"{call}:signal=KILL:when={when}", name)
             lines = told.read_text().split()
             if done.returncode == 0 and lines and lines[-1] == "end":
                 break  # there was no such call any more
+            assert done.returncode != 0, done.stderr
+            kills[call] += 1
             check_killed(run_dir)
+    assert kills["write"] >= 40, kills
+    assert min(kills.values()) >= 1, kills
 
 
 def check_killed(run_dir):
