@@ -234,6 +234,16 @@ class LaunchedRun:
         except RunNotFound:
             return None
 
+    def pass_on(self, number: int) -> None:
+        """Send the worker, and what it has started, a signal that its launcher got.
+
+        A SIGINT that came from the keyboard of a shared terminal has reached it already, and isn't sent twice.
+        """
+        if number == signal.SIGINT and not self._spawned.own_group:
+            return
+        if not self._exited.is_set():
+            send_signal(self._spawned, number)
+
     def _end_worker(self, grace: float) -> None:
         def is_gone() -> bool:
             return self._exited.is_set() and not group_lives(self._spawned)

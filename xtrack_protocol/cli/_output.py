@@ -1,0 +1,228 @@
+"""What verbs write: tables for people at a terminal, tab-separated lines for programs, JSON for both.
+
+Off a terminal nothing is cut, coloured or rounded. Control characters in data never reach either.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, Final, Literal, TypeAlias
+
+import attrs
+import click
+import msgspec
+
+from xtrack_protocol.decode.engine import write_text
+from xtrack_protocol.decode.text import (
+    csv_text,
+    escape,
+    escape_json,
+    exact_number,
+    free_as_json,
+    iso_utc,
+    json_line,
+    local_time,
+    number_as_json,
+    short_number,
+)
+
+Kind: TypeAlias = Literal["text", "id", "status", "number", "time", "duration", "json"]
+"""How a column's values are written: ``time`` takes microseconds since the epoch, ``duration`` milliseconds."""
+
+Format: TypeAlias = Literal["table", "jsonl", "csv"]
+
+COLOURS: Final = {
+    "completed": "green",
+    "running": "cyan",
+    "pending": "blue",
+    "failed": "red",
+    "killed": "yellow",
+    "lost": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "red",
+}
+
+
+@attrs.frozen
+class Column:
+    """A column: its title, also its name in JSON and CSV, and how its values are written."""
+
+    title: str
+    kind: Kind = "text"
+
+    @property
+    def exact_title(self) -> str:
+        """The name where values are exact, which tells a duration's unit."""
+        return f"{self.title}_ms" if self.kind == "duration" else self.title
+
+
+def columns(*titles: str | tuple[str, Kind]) -> list[Column]:
+    """Return columns from titles, or pairs of title and kind."""
+    return [Column(title) if isinstance(title, str) else Column(*title) for title in titles]
+
+
+def on_terminal() -> bool:
+    """Whether people read what we write."""
+    return sys.stdout.isatty()
+
+
+def terminal_width() -> int:
+    """Return how many characters fit into a line of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def duration_text(milliseconds: int) -> str:
+    """Return a duration for people."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours:02}h"
+
+
+def value_text(value: Any) -> str:
+    """Return any JSON value on one line: texts and numbers as they are, the rest as JSON."""
+    if isinstance(value, str):
+        return escape(value)
+    if value is None or isinstance(value, bool):
+        return json_line(value)
+    if isinstance(value, (int, float)):
+        return exact_number(value)
+    return json_line(free_as_json(value))
+
+
+def cell_text(value: Any, kind: Kind, *, exact: bool) -> str:
+    """Return a cell. ``exact``: for programs, not for people."""
+    if value is None:
+        return "null" if kind == "json" else ""
+    if kind == "number":
+        return exact_number(value) if exact else short_number(value)
+    if kind == "time":
+        return iso_utc(value) if exact else local_time(value)
+    if kind == "duration":
+        return str(value) if exact else duration_text(value)
+    if kind == "json":
+        if isinstance(value, float) and not exact:
+            return short_number(value)
+        return value_text(value)
+    return escape(str(value))
+
+
+def cell_json(value: Any, kind: Kind) -> Any:
+    """Return a cell as JSON has it."""
+    if value is None:
+        return None
+    if kind == "number":
+        return number_as_json(value)
+    if kind == "time":
+        return iso_utc(value)
+    return free_as_json(value) if kind == "json" else value
+
+
+def write(text: str) -> None:
+    """Write lines to standard output."""
+    write_text(sys.stdout, text)
+
+
+def line(text: str = "") -> None:
+    """Write one line to standard output."""
+    write(f"{text}\n")
+
+
+def remark(text: str) -> None:
+    """Tell people something on standard error."""
+    sys.stdout.flush()
+    click.echo(escape(text), err=True)
+
+
+def as_json(value: Any) -> None:
+    """Write one JSON value, indented."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    write_text(sys.stdout, f"{escape_json(text)}\n", "utf-8")
+
+
+def table(header: Sequence[Column], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Write a table: aligned and cut to the terminal's width, or tab-separated and whole."""
+    if on_terminal():
+        _rich_table(header, rows, title)
+        return
+    lines = ["\t".join(column.exact_title for column in header)]
+    lines += ["\t".join(_cells(header, row, exact=True)) for row in rows]
+    write("\n".join(lines) + "\n")
+
+
+def tabbed(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows without their titles, tab-separated."""
+    write("".join("\t".join(_cells(header, row, exact=True)) + "\n" for row in rows))
+
+
+def records(header: Sequence[Column], rows: Iterable[Sequence[Any]], form: Format) -> None:
+    """Write rows as a table, as JSON objects one a line, or as CSV."""
+    if form == "table":
+        table(header, rows)
+    elif form == "jsonl":
+        for row in rows:
+            write_text(sys.stdout, json_line(objects(header, [row])[0]) + "\n", "utf-8")
+    else:
+        write_csv(sys.stdout, header, rows)
+
+
+def objects(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return rows as JSON objects."""
+    return [
+        {column.exact_title: cell_json(value, column.kind) for column, value in zip(header, row, strict=True)}
+        for row in rows
+    ]
+
+
+def write_csv(stream: IO[str], header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV that no spreadsheet takes for formulas. Numbers stay numbers."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([column.exact_title for column in header])
+    for row in rows:
+        cells = []
+        for column, value in zip(header, row, strict=True):
+            text = "" if value is None else cell_text(value, column.kind, exact=True)
+            is_number = isinstance(value, (int, float)) or column.kind in {"time", "duration"}
+            cells.append(text if is_number else csv_text(text))
+        writer.writerow(cells)
+
+
+def _cells(header: Sequence[Column], row: Sequence[Any], *, exact: bool) -> list[str]:
+    return [cell_text(value, column.kind, exact=exact) for column, value in zip(header, row, strict=True)]
+
+
+def _rich_table(header: Sequence[Column], rows: Iterable[Sequence[Any]], title: str | None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 1))
+    for column in header:
+        made.add_column(
+            column.title,
+            no_wrap=True,
+            overflow="ellipsis",
+            justify="right" if column.kind in {"number", "duration"} else "left",
+            min_width={"id": 8, "status": 9, "time": 19, "number": 6, "duration": 6}.get(column.kind),
+        )
+    for row in rows:
+        texts = _cells(header, row, exact=False)
+        made.add_row(
+            *(
+                Text(text, style=COLOURS.get(text, "") if column.kind == "status" else "")
+                for column, text in zip(header, texts, strict=True)
+            )
+        )
+    Console(file=sys.stdout, highlight=False).print(made)

@@ -1,0 +1,170 @@
+"""What verbs about runs have in common: the store they read, the run that is meant, and how a run is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from xtrack_protocol.cli._output import cell_json, value_text
+from xtrack_protocol.errors import ConfigurationError
+from xtrack_protocol.runs import MetricSummary, RunState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xtrack_protocol.storage import Storage
+
+_Callback = TypeVar("_Callback", bound=Callable[..., Any])
+
+LIVE: Final = frozenset({"pending", "running"})
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a verb's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def store_option(callback: _Callback) -> _Callback:
+    """Add --store."""
+    return click.option(
+        "--store",
+        metavar="URL",
+        help="The store: local: (the spools under XTRACK_DIR), local:/DIR, or sqlite:///FILE. Default: XTRACK_STORE, "
+        "else local:.",
+    )(callback)
+
+
+def json_option(callback: _Callback) -> _Callback:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON.")(callback)
+
+
+def reading(callback: _Callback) -> _Callback:
+    """Add what every verb takes that reads a store."""
+    return store_option(json_option(callback))
+
+
+def store_url(given: str | None) -> str:
+    """Return the URL of the store that is meant."""
+    from xtrack_protocol.settings import load_settings
+
+    settings = load_settings()
+    return given or settings.store or (f"local:{settings.dir}" if settings.dir else "local:")
+
+
+@contextmanager
+def opened(given: str | None, *, writing: bool = False) -> Iterator[Storage]:
+    """Open the store that is meant, for a block. Only one that is there; ``writing``: not for reading only."""
+    from xtrack_protocol.storage import open_store
+
+    url = store_url(given)
+    if url.startswith("memory:"):
+        raise ConfigurationError("store", url, "a store in memory is gone with its process", "Name one that is kept")
+    with open_store(url, read_only=True) as store:
+        if not writing or url.startswith("local:"):
+            yield store
+            return
+    with open_store(url) as store:
+        yield store
+
+
+def local_root(store: Storage) -> Path | None:
+    """Return the folder of a local store; None for any other."""
+    from xtrack_protocol.storage.local import LocalStore
+
+    return store.root if isinstance(store, LocalStore) else None
+
+
+def is_live(store: Storage, state: RunState) -> bool:
+    """Whether somebody may still write to the run: a process holds one of its locks, or else, by its status."""
+    root = local_root(store)
+    if root is None:
+        return state.status in LIVE
+    from xtrack_protocol.collector.localruns import LAUNCH_LOCK, is_running
+    from xtrack_protocol.spool import SpoolDir, is_locked
+
+    run_dir = SpoolDir(root).run_dir(state.run_id)
+    return is_running(run_dir) or is_locked(run_dir / LAUNCH_LOCK) is True
+
+
+def find(store: Storage, ref: str) -> RunState:
+    """Return the run that ``ref`` means. Raises RunNotFound or AmbiguousRun."""
+    return store.get_run(store.find_run(ref))
+
+
+def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
+    """Return ``k=v`` arguments as a dict. Raises click.BadParameter."""
+    result = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{pair!r} is no {what}: write name=value")
+        result[key] = value
+    return result
+
+
+# ------------------------------------------------------------------------------------------ how a run is told
+
+
+def brief_json(state: RunState) -> dict[str, Any]:
+    """Return what lists tell of a run, as JSON."""
+    return {
+        "run_id": state.run_id,
+        "name": state.name,
+        "status": state.status,
+        "experiment_id": state.experiment_id,
+        "parent_run_id": state.parent_run_id,
+        "started_at": cell_json(state.started_at_us, "time"),
+        "ended_at": cell_json(state.ended_at_us, "time"),
+        "updated_at": cell_json(state.updated_at_us, "time"),
+        "duration_ms": state.duration_ms,
+        "events": state.events,
+        "lost_events": state.lost_events,
+        "tags": dict(state.tags),
+        "note": state.note,
+    }
+
+
+def metric_json(metric: MetricSummary) -> dict[str, Any]:
+    """Return a metric in short, as JSON."""
+    return {
+        "count": metric.count,
+        "nan_count": metric.nan_count,
+        "last": cell_json(metric.last.value, "number"),
+        "last_step": metric.last.step,
+        "min": cell_json(metric.min, "number"),
+        "max": cell_json(metric.max, "number"),
+    }
+
+
+def numbers_json(values: Any) -> dict[str, Any]:
+    """Return numbers by name, as JSON."""
+    return {key: cell_json(value, "number") for key, value in values.items()}
+
+
+def tags_text(state: RunState) -> str:
+    """Return a run's tags on one line."""
+    return " ".join(f"{value_text(key)}={value_text(value)}" for key, value in state.tags.items())
+
+
+def latest_metrics(state: RunState, most: int = 2) -> list[tuple[str, MetricSummary]]:
+    """Return the metrics written last, the latest first."""
+    return sorted(state.metrics.items(), key=lambda item: (-item[1].last.timestamp_us, item[0]))[:most]
+
+
+def seconds_between(state: RunState, now_us: int) -> float | None:
+    """Return how long a run has been going on, or took."""
+    if state.duration_ms is not None:
+        return state.duration_ms / 1000
+    if state.started_at_us is None:
+        return None
+    return max(0, (state.ended_at_us or now_us) - state.started_at_us) / 1e6
+
+
+def age_ms(state: RunState, now_us: int) -> int | None:
+    """Return a run's duration so far in milliseconds."""
+    seconds = seconds_between(state, now_us)
+    return None if seconds is None else int(seconds * 1000)

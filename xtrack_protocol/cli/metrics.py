@@ -1,0 +1,110 @@
+"""``xtrack metrics``."""
+
+from __future__ import annotations
+
+import click
+
+from xtrack_protocol.cli import _output as out
+from xtrack_protocol.cli._runs import examples, find, metric_json, opened, reading
+from xtrack_protocol.runs import RunState, SeriesPoint
+
+SECTION = "Look"
+
+NAMES = out.columns(
+    ("key", "text"),
+    ("count", "number"),
+    ("last", "number"),
+    ("step", "number"),
+    ("min", "number"),
+    ("max", "number"),
+    ("nan", "number"),
+)
+
+POINTS = out.columns(
+    ("step", "number"),
+    ("value", "number"),
+    ("epoch", "number"),
+    ("time", "time"),
+    "worker",
+    "phase",
+    "session",
+    ("seq", "number"),
+)
+
+
+def name_rows(state: RunState) -> list[list[object]]:
+    """Return a row for each metric of a run."""
+    return [
+        [key, metric.count, metric.last.value, metric.last.step, metric.min, metric.max, metric.nan_count]
+        for key, metric in state.metrics.items()
+    ]
+
+
+def _point_row(point: SeriesPoint) -> list[object]:
+    phase = point.context.phase if point.context else None
+    where = [point.worker_id or None, phase, point.session_id, point.seq]
+    return [point.step, point.value, point.epoch, point.timestamp_us, *where]
+
+
+@click.command(
+    "metrics",
+    epilog=examples(
+        "xtrack metrics latest",
+        "xtrack metrics latest loss --min-step 100",
+        "xtrack metrics latest loss --format csv > loss.csv",
+    ),
+)
+@click.argument("run")
+@click.argument("key", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "jsonl", "csv")),
+    default="table",
+    show_default=True,
+    help="jsonl and csv are exact, at a terminal too.",
+)
+@click.option("--min-step", type=int, help="Only points from this step on.")
+@click.option("--max-step", type=int, help="Only points up to this step.")
+@click.option("--worker", metavar="ID", help="Only points of this worker.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Only the first so many points.")
+@reading
+def command(
+    run: str,
+    key: str | None,
+    form: out.Format,
+    min_step: int | None,
+    max_step: int | None,
+    worker: str | None,
+    limit: int | None,
+    store: str | None,
+    as_json: bool,
+) -> int:
+    """Show a metric's points; without KEY, the names of a run's metrics with count, last, min and max."""
+    if key is None and any(option is not None for option in (min_step, max_step, worker, limit)):
+        raise click.UsageError("--min-step, --max-step, --worker and --limit go with a KEY.")
+    with opened(store) as source:
+        if key is None:
+            state = find(source, run)
+            if as_json:
+                out.as_json({name: metric_json(metric) for name, metric in state.metrics.items()})
+            elif state.metrics or form != "table" or not out.on_terminal():
+                out.records(NAMES, name_rows(state), form)
+            else:
+                out.remark(f"run {state.run_id} has no metrics")
+            return 0
+        run_id = source.find_run(run)
+        points = source.get_metrics(run_id, key, min_step=min_step, max_step=max_step, worker_id=worker, limit=limit)
+        if not points and key not in source.metric_keys(run_id):
+            out.remark(f"xtrack: error: run {run_id} has no metric {key!r}. `xtrack metrics {run}` lists its metrics")
+            return 1
+    rows = [_point_row(point) for point in points]
+    if as_json:
+        out.as_json(out.objects(POINTS, rows))
+    elif form == "table" and out.on_terminal():
+        shown = [place for place, column in enumerate(POINTS) if column.title not in {"session", "seq"}]
+        shown = [place for place in shown if any(row[place] is not None for row in rows) or place < 2]
+        out.table([POINTS[place] for place in shown], [[row[place] for place in shown] for row in rows])
+    else:
+        out.records(POINTS, rows, form)
+    return 0
