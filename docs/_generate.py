@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Writes the parts of the reference that are tables in the code: ``python docs/_generate.py``."""
 
 from __future__ import annotations

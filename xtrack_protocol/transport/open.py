@@ -44,7 +44,6 @@ def open_transport(spec: str, settings: Settings) -> Transport:
 
 
 def _descriptor(argument: str) -> int:
-    try:
-        return int(argument)
-    except ValueError:
-        raise ConfigurationError("XTRACK_TRANSPORT", f"stdio:{argument}", "the descriptor must be a number") from None
+    if not argument.isascii() or not argument.isdigit():
+        raise ConfigurationError("XTRACK_TRANSPORT", f"stdio:{argument}", "the descriptor must be a number")
+    return int(argument)
