@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from strategies import PAYLOADS, int64s, json_values, numbers, unknown_events
+
 from xtrack_protocol.ir import (
     Alert,
     Artifact,
@@ -130,7 +130,7 @@ def fold_incrementally(inputs: list[Any], snapshots: set[int]) -> str:
     return repr(reducer.state())
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_order_any_repetition_any_snapshot(data: st.DataObject) -> None:
     inputs = data.draw(histories())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -66,7 +67,7 @@ class RangeSetMachine(RuleBasedStateMachine):
         assert bool(self.ranges) == bool(self.model)
         assert self.ranges.last == max(self.model, default=None)
         assert all(first <= last for first, last in ranges)
-        assert all(a[1] + 1 < b[0] for a, b in zip(ranges, ranges[1:], strict=False)), "sorted, disjoint, not adjacent"
+        assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(ranges)), "sorted, disjoint, not adjacent"
         for value in range(-5, 40):
             assert (value in self.ranges) == (value in self.model)
         contiguous = 0

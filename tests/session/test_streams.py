@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from strategies import envelopes
+
 from xtrack_protocol.ir import (
     CONTROL_TYPES,
     Ack,

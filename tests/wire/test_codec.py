@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from strategies import PAYLOADS, envelopes, json_values, numbers, same, texts, unknown_events
+
 from xtrack_protocol.errors import DecodeError, EncodeError
 from xtrack_protocol.ir import (
     ENVELOPES,
@@ -90,18 +90,22 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
                 True,
                 True,
             ),
-            b'{"run_id":{"id":"r","exp_id":"e","parent_id":"q"},"name":"n","tags":{"a":"b"},"source":{"git_commit":"c",'
-            b'"git_branch":"b","git_repo":"u","entrypoint":"t.py","code_hash":"sha256:0"},"env":{"python_version":"3.11",'
-            b'"platform":"linux","hostname":"h","gpu_info":[{"name":"A100","memory":80},{"memory":"80 GB"}],'
-            b'"env_vars":{"X":"1"}},"resume":{"sids":["s"],"rewind_to":7},"world_size":2,"sub":true,"observer":true}',
+            (
+                b'{"run_id":{"id":"r","exp_id":"e","parent_id":"q"},"name":"n","tags":{"a":"b"},"source":{"git_commit":"c",'
+                b'"git_branch":"b","git_repo":"u","entrypoint":"t.py","code_hash":"sha256:0"},"env":{"python_version":"3.11",'
+                b'"platform":"linux","hostname":"h","gpu_info":[{"name":"A100","memory":80},{"memory":"80 GB"}],'
+                b'"env_vars":{"X":"1"}},"resume":{"sids":["s"],"rewind_to":7},"world_size":2,"sub":true,"observer":true}'
+            ),
         ),
     ],
     "run_end": [
         (RunEnd("r", "completed"), b'{"run_id":"r","status":"completed"}'),
         (
             RunEnd("r", "failed", ErrorInfo("E", "m", "tb"), {"loss": math.nan}, 5),
-            b'{"run_id":"r","status":"failed","error":{"type":"E","message":"m","traceback":"tb"},'
-            b'"final_metrics":{"loss":"NaN"},"duration_ms":5}',
+            (
+                b'{"run_id":"r","status":"failed","error":{"type":"E","message":"m","traceback":"tb"},'
+                b'"final_metrics":{"loss":"NaN"},"duration_ms":5}'
+            ),
         ),
     ],
     "param": [
@@ -112,8 +116,10 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
     "metric": [
         (
             Metric("r", "k", 2**53 + 1, 1, 2, MetricContext("train", 3, 4, "mean")),
-            b'{"run_id":"r","key":"k","value":9007199254740993,"step":1,"epoch":2,'
-            b'"ctx":{"phase":"train","batch_size":3,"dataset_size":4,"agg":"mean"}}',
+            (
+                b'{"run_id":"r","key":"k","value":9007199254740993,"step":1,"epoch":2,'
+                b'"ctx":{"phase":"train","batch_size":3,"dataset_size":4,"agg":"mean"}}'
+            ),
         ),
         (Metric("r", "k", -0.0, 0), b'{"run_id":"r","key":"k","value":-0.0,"step":0}'),
         (Metric("r", "k", math.inf), b'{"run_id":"r","key":"k","value":"Infinity"}'),
@@ -129,16 +135,20 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
         (Artifact("r", "p"), b'{"run_id":"r","path":"p"}'),
         (
             Artifact("r", "p", "model", "n", {"a": math.nan}, 9, "sha256:0", "reference"),
-            b'{"run_id":"r","path":"p","type":"model","name":"n","meta":{"a":{"$float":"NaN"}},"size":9,'
-            b'"checksum":"sha256:0","upload":"reference"}',
+            (
+                b'{"run_id":"r","path":"p","type":"model","name":"n","meta":{"a":{"$float":"NaN"}},"size":9,'
+                b'"checksum":"sha256:0","upload":"reference"}'
+            ),
         ),
     ],
     "checkpoint": [
         (Checkpoint("r", 0, "p"), b'{"run_id":"r","step":0,"path":"p"}'),
         (
             Checkpoint("r", 1, "p", 2, {"l": 1.5}, True, "l", {"x": [1]}),
-            b'{"run_id":"r","step":1,"path":"p","epoch":2,"metrics":{"l":1.5},"is_best":true,"best_key":"l",'
-            b'"meta":{"x":[1]}}',
+            (
+                b'{"run_id":"r","step":1,"path":"p","epoch":2,"metrics":{"l":1.5},"is_best":true,"best_key":"l",'
+                b'"meta":{"x":[1]}}'
+            ),
         ),
     ],
     "status": [
@@ -189,8 +199,10 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
     "welcome": [
         (
             Welcome(1, "json", "power", ["acks"], SessionLimits(1, 2, 3)),
-            b'{"protocol":1,"codec":"json","durability":"power","features":["acks"],'
-            b'"limits":{"max_frame":1,"window_events":2,"window_bytes":3}}',
+            (
+                b'{"protocol":1,"codec":"json","durability":"power","features":["acks"],'
+                b'"limits":{"max_frame":1,"window_events":2,"window_bytes":3}}'
+            ),
         )
     ],
     "reject": [(Reject("c", "m", 1.5), b'{"code":"c","msg":"m","retry_after":1.5}')],
@@ -284,8 +296,10 @@ def test_depth_64_is_written_and_65_is_not(codec: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"x", {1: 2}, {None: 1}, object(), 1j, {1, 2}, "\ud800", {"\udfff": 1}, [b""], 2**63, -(2**63) - 1, 10**400]
-    + [{"$float": "NaN"}, {"a": [{"$float": "-Infinity"}]}, msgspec.UNSET, float],
+    [
+        *(b"x", {1: 2}, {None: 1}, object(), 1j, {1, 2}, "\ud800", {"\udfff": 1}, [b""], 2**63, -(2**63) - 1, 10**400),
+        *({"$float": "NaN"}, {"a": [{"$float": "-Infinity"}]}, msgspec.UNSET, float),
+    ],
 )
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 def test_what_is_no_json_is_refused(value: Any, codec: Any) -> None:

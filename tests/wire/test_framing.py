@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from strategies import chunked, envelopes, frames, mutated, same
+
 from xtrack_protocol.errors import DecodeError, EncodeError
 from xtrack_protocol.ir import Envelope, LogEntry, Metric
 from xtrack_protocol.limits import FRAME_HARD_MAX, MIB, DecodeLimits

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from strategies import chunked, mutated
+
 from xtrack_protocol.errors import NotASegment
 from xtrack_protocol.ir import Envelope, Metric, Param
 from xtrack_protocol.limits import FRAME_HARD_MAX, RUN_ID_MAX

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from strategies import chunked, frames, mutated
+
 from xtrack_protocol.ir import Envelope, LogEntry, Metric
 from xtrack_protocol.limits import FRAME_HARD_MAX, MIB, DecodeLimits
 from xtrack_protocol.wire import Frame, SalvageDecoder, encode, encode_frame, frame_payload
@@ -192,18 +192,24 @@ def test_any_damage_tiles_and_any_chunking_agrees(data: st.DataObject) -> None:
     st.lists(
         st.sampled_from(
             [
-                b"\0",
-                b"\0\0",
-                b"\0\0\0",
-                b"\0\0\0\2{}",
-                b"\0\0\0\4{}  ",
+                b"\x00",
+                b"\x00\x00",
+                b"\x00\x00\x00",
+                b"\x00\x00\x00\x02{}",
+                b"\x00\x00\x00\x04{}  ",
                 b"{",
                 b"{}",
-                b"\0\0\0\5{",
-                b"\0\0\0\1 ",
-                b"\0\0\0\x20",
+                b"\x00\x00\x00\x05{",
+                b"\x00\x00\x00\x01 ",
+                b"\x00\x00\x00 ",
+                b"\xff",
+                b"GET",
+                b"\x00\x00\x01\x00{",
+                b"\x00\xff\xff\xff{",
+                b"[[",
+                b'"',
+                encode_frame(metric(1)),
             ]
-            + [b"\xff", b"GET", b"\0\0\1\0{", b"\0\xff\xff\xff{", b"[[", b'"', encode_frame(metric(1))]
         ),
         max_size=14,
     ).map(b"".join),

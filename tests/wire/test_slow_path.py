@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from strategies import envelopes, hostile_json, mutated, same
+
 from xtrack_protocol.errors import ERROR_CLASSES, DecodeError
 from xtrack_protocol.ir import Envelope
 from xtrack_protocol.limits import DEPTH_MAX
@@ -31,11 +31,12 @@ def whole(payload: bytes, **options: Any) -> Any:
     """What the decoder makes of it."""
     try:
         return decode(payload, **options)
-    except DecodeError as error:
-        assert error.kind in ERROR_CLASSES
-        assert (error.offset, error.length, error.fatal) == (0, 0, False)
-        assert str(error)
-        return error.kind
+    except DecodeError as caught:
+        error = caught
+    assert error.kind in ERROR_CLASSES
+    assert (error.offset, error.length, error.fatal) == (0, 0, False)
+    assert str(error)
+    return error.kind
 
 
 def check_agreement(payload: bytes) -> None:

@@ -411,9 +411,9 @@ def _session_order(streams: Mapping[StreamId, StreamFacts]) -> list[StreamId]:
     own = {stream_id: 1 << place for place, stream_id in enumerate(streams)}
     reached = dict.fromkeys(streams, 0)  # as bits: chains of a thousand sessions are to be expected
     changed = any(resumed.values())
-    while changed:  # once for each step back in time, and sessions that name each other in a circle don't hang us
+    while changed:  # twice, or a few times more where sessions name each other in a circle
         changed = False
-        for stream_id in sorted(streams, key=start.__getitem__):
+        for stream_id in _resumed_first(resumed):
             for other in resumed[stream_id]:
                 bits = reached[stream_id] | own[other] | reached[other]
                 if bits != reached[stream_id] or start[other] > start[stream_id]:
@@ -426,6 +426,22 @@ def _session_order(streams: Mapping[StreamId, StreamFacts]) -> list[StreamId]:
         return start[stream_id], others.bit_count(), stream_id.worker_id, stream_id.session_id
 
     return sorted(streams, key=place)
+
+
+def _resumed_first(resumed: Mapping[StreamId, list[StreamId]]) -> list[StreamId]:
+    """Return all streams, each after those that it resumes, apart from circles. Chains may be long: no recursion."""
+    result: dict[StreamId, None] = {}
+    entered: set[StreamId] = set()
+    for root in resumed:
+        stack = [root]
+        while stack:
+            stream_id = stack[-1]
+            if stream_id in entered:
+                result.setdefault(stack.pop())
+            else:
+                entered.add(stream_id)
+                stack += [other for other in resumed[stream_id] if other not in entered]
+    return list(result)
 
 
 def _resumed(stream: StreamFacts) -> list[str]:
