@@ -210,11 +210,11 @@ class LocalStore(Storage):
         except FileNotFoundError:
             return None
         batch: list[Incoming] = []
-        reached = offset
+        stream, reached = segment.stream, offset
         for item, after in read_segment(segment, offset, finished=finished):
             reached = after
             if isinstance(item, Record):
-                batch.append(Incoming(segment.stream, decode(item.payload), item.payload, self._clock()))
+                batch.append(Incoming(stream, decode(item.payload), item.payload, self._clock()))
             elif isinstance(item, Damage):  # a torn tail held no accepted event
                 _complain(f"{segment.path}: {item.size} bytes from byte {item.offset} on are damaged: {item.reason}")
             if len(batch) >= _BATCH:
