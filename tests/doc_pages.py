@@ -7,6 +7,8 @@ A page's blocks are run in their order, in one empty folder with a copy of the e
 - ``console`` blocks command by command (lines after ``$``): what stands below a command is what it must print. A command
   must succeed unless ``$ echo $?`` comes next, which shows what its exit status must be.
 
+- ``toml`` blocks are an ``xtrack.toml``, and must be good settings.
+
 A ``text`` block after ``<!-- output -->`` is what the python or bash block before it must print. In expected output
 ``...`` stands for any text, and the amount of white space doesn't count.
 
@@ -29,7 +31,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-LANGUAGES = frozenset({"python", "bash", "console", "text"})
+LANGUAGES = frozenset({"python", "bash", "console", "toml", "text"})
 SECONDS = 100
 """For one block."""
 
@@ -63,6 +65,10 @@ class Block(NamedTuple):
     @property
     def needs(self) -> str | None:
         return self.marker.removeprefix("needs:").strip() if self.marker.startswith("needs:") else None
+
+    @property
+    def is_generated(self) -> bool:
+        return self.marker.startswith("generated:") and self.language == "text"
 
     @property
     def is_output(self) -> bool:
@@ -137,9 +143,22 @@ class PageRunner:
             return self._run_python(block)
         if block.language == "bash":
             return self._run_bash(block)
+        if block.language == "toml":
+            self._load_settings(block)
+            return ""
         assert block.language == "console", block.where
         self._run_console(block)
         return ""
+
+    def _load_settings(self, block: Block) -> None:
+        from xtrack_protocol.settings import load_settings
+
+        if sys.version_info < (3, 11):
+            return  # reads no TOML by itself
+        folder = self.folder / f"toml-{block.line}"
+        folder.mkdir()
+        (folder / "xtrack.toml").write_text(block.code, encoding="utf-8")
+        load_settings({}, folder)
 
     def _run_python(self, block: Block) -> str:
         if self._python is None:

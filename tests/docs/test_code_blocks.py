@@ -67,7 +67,7 @@ def test_blocks_are_well_formed(page: Path) -> None:
         if block.is_output:
             assert block.language == "text"
             assert blocks[number - 1].language in {"python", "bash"}, f"{block.where}: the output of what?"
-        meant = (block.file, block.not_run, block.needs, block.is_output, block.marker in RUN_BY_CI)
+        meant = (block.file, block.not_run, block.needs, block.is_output, block.is_generated, block.marker in RUN_BY_CI)
         assert not block.marker or any(meant), f"{block.where}: <!-- {block.marker} --> means nothing"
         if block.language == "console" and not block.not_run:
             assert console_commands(block), block.where
