@@ -56,17 +56,21 @@ def store_url(given: str | None) -> str:
 
 
 @contextmanager
-def opened(given: str | None, *, writing: bool = False) -> Iterator[Storage]:
-    """Open the store that is meant, for a block. Only one that is there; ``writing``: not for reading only."""
+def opened(given: str | None, *, writing: bool = False, new: bool = False) -> Iterator[Storage]:
+    """Open the store that is meant, for a block: one that is there, or, with ``new``, make it.
+
+    ``writing``: not for reading only.
+    """
     from xtrack_protocol.storage import open_store
 
     url = store_url(given)
     if url.startswith("memory:"):
         raise ConfigurationError("store", url, "a store in memory is gone with its process", "Name one that is kept")
-    with open_store(url, read_only=True) as store:
-        if not writing or url.startswith("local:"):
-            yield store
-            return
+    if not new:
+        with open_store(url, read_only=True) as store:
+            if not writing or url.startswith("local:"):
+                yield store
+                return
     with open_store(url) as store:
         yield store
 
@@ -168,3 +172,15 @@ def age_ms(state: RunState, now_us: int) -> int | None:
     """Return a run's duration so far in milliseconds."""
     seconds = seconds_between(state, now_us)
     return None if seconds is None else int(seconds * 1000)
+
+
+def annotated(
+    store: Storage, ref: str, *, tags: dict[str, str] | None = None, name: str | None = None, note: str | None = None
+) -> RunState:
+    """Tag, rename or note the run that ``ref`` means; return its state."""
+    for text in (*(tags or {}), *(tags or {}).values(), name or "", note or ""):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter(f"{text!r} is no valid UTF-8") from None
+    return store.annotate(store.find_run(ref), tags=tags, name=name, note=note)
