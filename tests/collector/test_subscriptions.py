@@ -134,11 +134,15 @@ def test_a_subscriber_may_skip_and_is_told_what(collector):
 
 
 def test_events_that_others_store_are_found(tmp_path):
-    with SQLiteStore(tmp_path / "s.db") as ours, SQLiteStore(tmp_path / "s.db") as theirs:
-        with Collector(ours).subscribe("r", until_end=True, timeout=20, poll=0.02) as subscription:
-            thread = push_slowly(Collector(theirs), a_run(5), 0.02)
-            assert len(list(subscription)) == 7
-            thread.join()
+    path = tmp_path / "s.db"
+    with (
+        SQLiteStore(path) as ours,
+        SQLiteStore(path) as theirs,
+        Collector(ours).subscribe("r", until_end=True, timeout=20, poll=0.02) as subscription,
+    ):
+        thread = push_slowly(Collector(theirs), a_run(5), 0.02)
+        assert len(list(subscription)) == 7
+        thread.join()
 
 
 def test_the_local_store_while_it_is_written(tmp_path):

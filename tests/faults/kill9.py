@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from xtrack_protocol.collector.localruns import local_streams
@@ -174,7 +175,7 @@ def _read_back(trial: Trial, root: Path) -> None:
     trial.found = len(calls)
     trial.lost = len(set(range(trial.told)) - set(calls))
     trial.twice = len(calls) - len(set(calls))
-    trial.disordered = sum(later <= earlier for earlier, later in zip(calls, calls[1:], strict=False))
+    trial.disordered = sum(later <= earlier for earlier, later in pairwise(calls))
     trial.beyond = len(set(calls) - set(range(trial.told)))
     if seqs != list(range(1, len(seqs) + 1)):
         trial.problems.append("the seqs have gaps")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from xtrack_protocol.collector import RunManager
+from xtrack_protocol.collector import RunManager, send_command
 from xtrack_protocol.collector.localruns import is_running
 from xtrack_protocol.errors import LaunchError
 from xtrack_protocol.spool import SpoolDir, is_alive, streams_of
@@ -159,6 +159,17 @@ def test_commands_come_back_on_the_socket(launcher):
     assert run.returncode == 0
     with pytest.raises(LaunchError, match="has ended"):
         run.send_command("pause")
+
+
+def test_commands_of_other_processes_are_passed_on(manager):
+    run = start(manager, READS, "3")
+    folder = SpoolDir(manager.root).run_dir(run.run_id)
+    deadline = time.monotonic() + 20
+    while not is_running(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (answer,) = send_command(manager.root, run.run_id, "pause", timeout=20)
+    assert (answer.status, answer.message) == ("ok", "pause")
+    assert run.stop(grace=20).status == "completed"
 
 
 def test_a_worker_that_never_answers(launcher):

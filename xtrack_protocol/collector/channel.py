@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
 from xtrack_protocol.collector.collector import Collector, Pushed
+from xtrack_protocol.emitter.stream import new_session_id
 from xtrack_protocol.errors import LaunchError, StorageError, TransportClosed, TransportError
 from xtrack_protocol.ir import Command, CommandResult, Envelope, Ping, Pong
 from xtrack_protocol.runs import StreamLost
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool import FileLock, SpoolDir, lock_path
+from xtrack_protocol.spool.mailbox import Inbox
 from xtrack_protocol.transport import Promise, StreamInfo, Transport
 from xtrack_protocol.wire import Frame, decode, encode, frame_payload
 
 _CHUNK: Final = 64 * 1024
+_MAIL_SECONDS: Final = 0.2
 _WRITE_SECONDS: Final = 2.0
 """How long a worker may leave commands unread before there is no way to it any more."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 2.0)
@@ -71,6 +74,9 @@ class FrameChannel:
         self._answers: dict[str, list[CommandResult]] = {}
         self._answered = threading.Condition()
         self._held: dict[StreamId, FileLock] = {}
+        self._inbox = None
+        if two_way and spool is not None:
+            self._inbox = Inbox(spool.mailbox(run_id), new_session_id(), time.time_ns() // 1000)
         self._closing = threading.Lock()
         self._closed = threading.Event()
         self._settled = threading.Event()
@@ -88,6 +94,8 @@ class FrameChannel:
         """Send a command. Raises LaunchError where there is no way to the worker."""
         if not self._two_way:
             raise LaunchError(f"{command.type}: frames come from standard output, on which no command can go back")
+        with self._answered:
+            self._answers[command.command_id] = []
         try:
             self._write(encode(Envelope.of(command, seq=0, timestamp_us=time.time_ns() // 1000)))
         except TransportError as error:
@@ -155,7 +163,11 @@ class FrameChannel:
 
     def _read(self, selector: selectors.BaseSelector) -> bool:
         """Read once; return whether there may be more."""
-        selector.select()
+        ready = selector.select(None if self._inbox is None else _MAIL_SECONDS)
+        if self._inbox is not None:
+            self._forward(self._inbox.receive())
+        if not ready:
+            return True
         try:
             chunk = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -175,9 +187,7 @@ class FrameChannel:
                 continue
             payload = frame.envelope.payload
             if isinstance(payload, CommandResult):
-                with self._answered:
-                    self._answers.setdefault(payload.command_id, []).append(payload)
-                    self._answered.notify_all()
+                self._take_answer(payload, frame.raw)
             elif isinstance(payload, Ping) and self._two_way:
                 try:
                     self._write(encode(Envelope.of(Pong(), seq=0, timestamp_us=time.time_ns() // 1000)))
@@ -185,6 +195,25 @@ class FrameChannel:
                     self._complain(f"a ping could not be answered: {error}")
         if frames:
             self._store(frames)
+
+    def _take_answer(self, answer: CommandResult, raw: bytes) -> None:
+        with self._answered:
+            if answer.command_id in self._answers:  # else nobody waits for it here
+                self._answers[answer.command_id].append(answer)
+                self._answered.notify_all()
+        if self._inbox is not None:
+            try:
+                self._inbox.answer(raw)
+            except OSError as error:
+                self._complain(f"the answer to a command could not be left in the mailbox: {error}")
+
+    def _forward(self, commands: list[bytes]) -> None:
+        """Pass on what others have left in the run's mailbox: the worker knows nothing of it. spec: RST-7.3"""
+        for payload in commands:
+            try:
+                self._write(payload)
+            except TransportError as error:
+                self._complain(f"a command could not be passed on: {error}")
 
     def _store(self, frames: list[Frame]) -> None:
         for seconds in (*_RETRY_SECONDS, None):

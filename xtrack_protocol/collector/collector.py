@@ -35,7 +35,7 @@ DEFAULT_SOURCE: Final = "here"
 """The source of events that are pushed without saying where they come from."""
 
 
-@attrs.frozen
+@attrs.define
 class Pushed:
     """What became of one event: its stream, its position in the store where it was stored, and why it wasn't."""
 
@@ -80,6 +80,8 @@ class _Source:
 
 @attrs.define
 class _Item:
+    """An event on its way to the store, and its place in what was pushed."""
+
     envelope: Envelope
     raw: bytes
     stream: StreamId
@@ -157,9 +159,9 @@ class Collector:
     def push_records(self, stream: StreamId, frames: Sequence[Frame]) -> list[Pushed]:
         """Take frames whose stream is known from elsewhere, such as the header of a segment. spec: RST-6.1"""
         with self._lock:
-            pushed = [_unusable(frame) for frame in frames]
+            pushed = [_without_stream(frame) for frame in frames]
             items = [
-                _Item(frame.envelope, frame.raw, stream, place, ambiguous=False)
+                _Item(frame.envelope, frame.raw, stream, place, False)
                 for place, frame in enumerate(frames)
                 if frame.envelope
             ]
@@ -286,20 +288,25 @@ class Collector:
         pushed: list[Pushed] = []
         items: list[_Item] = []
         for place, frame in enumerate(frames):
-            pushed.append(_unusable(frame))
             envelope = frame.envelope
             if envelope is None:
+                pushed.append(_without_stream(frame))
                 continue
-            target = run_id or source.target(envelope.run_id)
+            target = run_id
+            if target is None and source.bound_to is not None:
+                target = source.target(envelope.run_id)
             if isinstance(envelope.payload, Skip):
                 skip = envelope.payload
                 stream = StreamId(target or run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
-                items.append(_Item(envelope, frame.raw, stream, place, ambiguous=False))
+                items.append(_Item(envelope, frame.raw, stream, place, False))
+                pushed.append(_UNDECIDED)
                 continue
             resolved = source.resolver.resolve(envelope, target)
-            if resolved is not None:
-                ambiguous = _note(source, resolved, envelope)
-                items.append(_Item(envelope, frame.raw, resolved, place, ambiguous))
+            if resolved is None:
+                pushed.append(_without_stream(frame))
+                continue
+            items.append(_Item(envelope, frame.raw, resolved, place, _note(source, resolved, envelope)))
+            pushed.append(_UNDECIDED)
         return pushed, items
 
     def _append(self, items: list[_Item], received_at_us: int, pushed: list[Pushed]) -> list[tuple[str, int]]:
@@ -366,8 +373,12 @@ class Collector:
         return taken
 
 
-def _unusable(frame: Frame) -> Pushed:
-    """Return the outcome of a frame unless a stream is found for it."""
+_UNDECIDED: Final = Pushed("control")
+"""Holds the place of an outcome that the store is yet to decide."""
+
+
+def _without_stream(frame: Frame) -> Pushed:
+    """Return the outcome of a frame that belongs to no stream."""
     if frame.error is not None:
         return Pushed("damaged", reason=str(frame.error))
     if frame.envelope is not None and frame.envelope.run_id is None and not is_control(frame.envelope):

@@ -178,7 +178,7 @@ class LaunchedRun:
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong in tracking since the start. None of it has stopped the worker."""
+        """What went wrong in tracking since the start, the first ten. None of it has stopped the worker."""
         return list(self._problems)
 
     def poll(self) -> int | None:
@@ -264,9 +264,9 @@ class LaunchedRun:
     # ------------------------------------------------------------------------------------------ the watch
 
     def complain(self, text: str) -> None:
-        """Remember, and say on stderr, what of the tracking doesn't work."""
-        self._problems.append(text)
-        if len(self._problems) <= 10:
+        """Remember, and say on stderr, what of the tracking doesn't work: the first ten times, for it may be many."""
+        if len(self._problems) < 10:
+            self._problems.append(text)
             say(f"warning: run {self.run_id}: {text}")
 
     def _watch(self) -> None:
