@@ -57,9 +57,9 @@ def command(
 ) -> int:
     """Send a command to a live run on this machine and show its workers' answers.
 
-    TYPE is pause, resume, stop, checkpoint_now, update_params, adjust_lr, custom, or any other the script knows. A value
-    that is JSON is sent as such, any other as text. It reaches scripts that ask run.commands() or run.should_stop, or
-    have set run.on_command(). Exit status 1 when nobody answers, or an answer is an error.
+    TYPE is pause, resume, stop, checkpoint_now, update_params, adjust_lr, custom, or any other the script knows. A
+    value that is JSON is sent as such, any other as text. It reaches scripts that ask run.commands() or
+    run.should_stop, or have set run.on_command(). Exit status 1 when nobody answers, or an answer is an error.
     """
     payload = {key: parse_value(text) for key, text in parse_pairs(arguments, "argument").items()}
     with opened(store) as source:

@@ -23,10 +23,7 @@ def command(run: str, tags: tuple[str, ...], store: str | None, as_json: bool) -
     """Set tags of a run, finished or not; the others stay. Without K=V, show its tags."""
     asked = parse_pairs(tags, "tag")
     with opened(store, writing=bool(asked)) as source:
-        if asked:
-            state = annotated(source, run, tags=asked)
-        else:
-            state = find(source, run)
+        state = annotated(source, run, tags=asked) if asked else find(source, run)
     if as_json:
         out.as_json(dict(state.tags))
     else:
