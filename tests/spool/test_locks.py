@@ -57,11 +57,32 @@ def test_a_live_process_holds_its_lock_until_kill_9(tmp_path):
 def test_a_lock_is_taken_once(tmp_path):
     lock = FileLock(tmp_path / "x.lock")
     assert lock.acquire()
-    with pytest.raises(RuntimeError, match="already"):
-        lock.acquire()
+    assert not lock.acquire()
     lock.release()
     assert lock.acquire()
     lock.release()
+
+
+def test_one_lock_object_keeps_threads_apart(tmp_path):
+    lock = FileLock(tmp_path / "x.lock")
+    inside, most = 0, 0
+
+    def work():
+        nonlocal inside, most
+        for _ in range(50):
+            with lock.waiting(30):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert is_locked(lock.path) is False
 
 
 def test_a_forked_child_does_not_outlive_its_parents_lock(tmp_path):

@@ -49,7 +49,10 @@ _FLAGS = getattr(os, "O_CLOEXEC", 0)
 
 
 class FileLock:
-    """An exclusive lock on a file of its own, held from ``acquire`` to ``release`` or the process's end."""
+    """An exclusive lock on a file of its own, held from ``acquire`` to ``release`` or the process's end.
+
+    It keeps threads apart as well as processes: while one holds it, ``acquire`` returns False to the others.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,15 +61,17 @@ class FileLock:
     def acquire(self) -> bool:
         """Try to take the lock, creating the file; return whether it is ours. Raises OSError where that can't work."""
         if self._fd is not None:
-            raise RuntimeError(f"{self.path}: this lock is held already")
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
-        _held.add(self)  # before it is taken: a fork in between must find it
+            return False
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         taken = False
+        _held.add(self)  # before it is taken, so that a fork finds it as soon as it is
         try:
-            taken = _try_lock(self._fd, shared=False)
+            taken = _try_lock(fd, shared=False)
         finally:
-            if not taken:
-                self.release()
+            if taken:
+                self._fd = fd
+            else:
+                os.close(fd)
         return taken
 
     @contextmanager
