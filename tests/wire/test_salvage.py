@@ -385,7 +385,7 @@ def test_the_search_is_linear(name: str, chunk: int) -> None:
         return best
 
     small, large = cost(50_000), cost(200_000)
-    assert large < 10 * small + 0.1, f"{small:.4f} s, then {large:.4f} s"
+    assert large < 10 * small + 0.2, f"{small:.4f} s, then {large:.4f} s"
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)

@@ -89,6 +89,8 @@ def test_agree_on_noise(payload: bytes) -> None:
 @given(envelopes().map(lambda envelope: encode(envelope, "msgpack")).flatmap(mutated))
 def test_mutated_msgpack(payload: bytes) -> None:
     result = whole(payload, codec="msgpack")
+    if payload and (0x80 <= payload[0] <= 0x8F or payload[0] in b"\xde\xdf"):
+        assert same(slow(payload, codec="msgpack"), result)
     if isinstance(result, Envelope):
         assert same(decode(encode(result, "msgpack"), codec="msgpack"), result)
         assert same(decode(encode(result)), result)
@@ -333,11 +335,11 @@ def test_no_quadratic_traps(name: str) -> None:
     def cost(size: int) -> float:
         payload = _traps(size)[name]
         best = math.inf
-        for _ in range(3):
+        for _ in range(4):
             begin = time.process_time()
             whole(payload)
             best = min(best, time.process_time() - begin)
         return best
 
     small, large = cost(60_000), cost(240_000)
-    assert large < 10 * small + 0.05, f"{name}: {small:.4f} s, then {large:.4f} s"
+    assert large < 10 * small + 0.2, f"{name}: {small:.4f} s, then {large:.4f} s"

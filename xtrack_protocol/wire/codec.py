@@ -26,6 +26,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder(KnownEnvelope).decode
+_decode_msgpack = msgspec.msgpack.Decoder(KnownEnvelope).decode
 
 _FREE_SLOTS: Final[dict[type[Envelope], str]] = {
     ENVELOPES["param"]: "value",
@@ -56,15 +57,19 @@ def encode(envelope: Envelope, codec: Codec = "json") -> bytes:
     for what isn't JSON: other types and keys, lone surrogates, more than 64 levels, integers beyond MessagePack's.
     Typed slots are taken as they are: whoever builds events from user's values checks them, as the emitter does.
     """
-    slot = _FREE_SLOTS.get(envelope.__class__)
-    if codec == "json" and envelope.__class__ is not UnknownEnvelope:
+    if codec == "json":
         try:
             payload = _encode_json(envelope)
         except (ValueError, TypeError, RecursionError, OverflowError):
             return _encode_slowly(envelope, codec)  # names the field that can't be written
         # msgspec writes a non-finite float as null. Nothing else of ours does: absent fields are left out.
-        if b"null" not in payload and (slot is None or _is_plain(getattr(envelope.payload, slot), _FREE_SLOT_LEVEL)):
-            return payload
+        if b"null" not in payload:
+            slot = _FREE_SLOTS.get(envelope.__class__)
+            if slot is None or (
+                envelope.__class__ is not UnknownEnvelope
+                and _is_plain(getattr(envelope.payload, slot), _FREE_SLOT_LEVEL)
+            ):
+                return payload
     return _encode_slowly(envelope, codec)
 
 
@@ -74,19 +79,20 @@ def decode(payload: Buffer, *, codec: Codec = "json", lenient: bool = True, max_
     ``lenient`` readers, the default, take what legacy workers write: bare NaN and Infinity tokens, true and false
     as metric values (spec: JSN-7, VAL-5). Raises DecodeError, with offset 0, and nothing else. spec: ERR-1
     """
-    if codec == "json":
-        try:
-            envelope: Envelope = _decode_json(payload)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            cls = envelope.__class__
-            if (envelope.meta.seq >= 1 or cls in _CONTROL) and (
-                max_depth >= _TYPED_DEPTH if cls not in _FREE_SLOTS else _is_as_it_looks(bytes(payload), max_depth)
-            ):
-                return envelope
-    elif not _is_msgpack(payload):
+    if codec != "json" and not _is_msgpack(payload):
         codec = "json"  # spec: MSG-2
+    try:
+        envelope: Envelope = _decode_json(payload) if codec == "json" else _decode_msgpack(payload)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        cls = envelope.__class__
+        if (envelope.meta.seq >= 1 or cls in _CONTROL) and (
+            max_depth >= _TYPED_DEPTH
+            if cls not in _FREE_SLOTS
+            else codec == "json" and _is_as_it_looks(bytes(payload), max_depth)
+        ):
+            return envelope
     from xtrack_protocol.wire import _slow
 
     return _slow.decode(bytes(payload), codec=codec, lenient=lenient, max_depth=max_depth)

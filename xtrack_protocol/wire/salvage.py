@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
-from xtrack_protocol.wire.codec import Buffer
+from xtrack_protocol.wire.codec import Buffer, decode
 from xtrack_protocol.wire.framing import PREFIX, Frame, decode_payload, length_error
 
 _unpack_from = PREFIX.unpack_from
@@ -71,6 +71,8 @@ class SalvageDecoder:
         data = bytes(self._buffer)
         position = self._due = 0
         while True:
+            if not self._damage:
+                position = self._read_intact(data, position, frames)
             step = self._search if self._damage else self._read
             after = step(data, position, frames, at_end)
             if after is None:
@@ -81,6 +83,27 @@ class SalvageDecoder:
         self._offset += position
         self._buffer = bytearray(data[position:])
         return frames
+
+    def _read_intact(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """Read frames as long as all is well, which is nearly always; return where that ends.
+
+        Whatever isn't well here is looked at again, with care. A payload that can be decoded holds no NUL.
+        """
+        size, base, verified, lenient = len(data), self._offset, self._verified, self._lenient
+        max_frame, max_depth = self._limits.max_frame, self._limits.max_depth
+        while size - position >= PREFIX.size:
+            length: int = _unpack_from(data, position)[0]
+            end = position + PREFIX.size + length
+            if end > size or not 1 <= length <= max_frame:
+                break
+            payload = data[position + PREFIX.size : end]
+            try:
+                envelope = decode(payload, lenient=lenient, max_depth=max_depth)
+            except DecodeError:
+                break
+            frames.append(Frame(envelope, None, base + position, length, payload, verified))
+            position = end
+        return position
 
     # Each of the following returns the position in ``data`` to go on from, or None when it needs more bytes.
 
