@@ -204,25 +204,57 @@ def _cells(header: Sequence[Column], row: Sequence[Any], *, exact: bool) -> list
 
 def _rich_table(header: Sequence[Column], rows: Iterable[Sequence[Any]], title: str | None) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [_cells(header, row, exact=False) for row in rows]
+    natural = [
+        max([cell_len(column.title), *(cell_len(row[place]) for row in cells)]) for place, column in enumerate(header)
+    ]
+    widths = fit([column.kind for column in header], natural, terminal_width())
     made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 1))
-    for column in header:
-        made.add_column(
-            column.title,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if column.kind in {"number", "duration"} else "left",
-            min_width={"id": 8, "status": 9, "time": 19, "number": 6, "duration": 6}.get(column.kind),
-        )
-    for row in rows:
-        texts = _cells(header, row, exact=False)
+    for column, width in zip(header, widths, strict=False):
+        justify: Literal["left", "right"] = "right" if column.kind in {"number", "duration"} else "left"
+        made.add_column(column.title, no_wrap=True, overflow="ellipsis", justify=justify, width=width)
+    for texts in cells:
         made.add_row(
             *(
                 Text(text, style=COLOURS.get(text, "") if column.kind == "status" else "")
-                for column, text in zip(header, texts, strict=True)
+                for column, text, _ in zip(header, texts, widths, strict=False)
             )
         )
-    Console(file=sys.stdout, highlight=False).print(made)
+    Console(file=sys.stdout, highlight=False, width=terminal_width()).print(made)
+
+
+_GAP: Final = 3
+_TEXT_MIN: Final = 8
+_ID_MAX: Final = 40
+_COLUMNS_MIN: Final = 2
+
+
+def fit(kinds: Sequence[Kind], natural: Sequence[int], width: int) -> list[int]:
+    """Return how wide to make columns, the first ones at least: what is no free text stays whole as long as it can.
+
+    Texts share what is left; where that is too little for them, columns at the end are left out.
+    """
+    count = len(kinds)
+    while True:
+        room = width - 2 - _GAP * (count - 1)
+        is_text = [
+            kind in {"text", "json"} or (kind == "id" and size > _ID_MAX)
+            for kind, size in zip(kinds[:count], natural, strict=False)
+        ]
+        texts = [place for place in range(count) if is_text[place]]
+        room -= sum(natural[place] for place in range(count) if not is_text[place])
+        needed = sum(min(natural[place], _TEXT_MIN) for place in texts)
+        if room >= needed or count <= _COLUMNS_MIN:
+            break
+        count -= 1
+    widths = list(natural[:count])
+    room = max(room, len(texts))
+    for left, place in zip(range(len(texts), 0, -1), sorted(texts, key=lambda place: natural[place]), strict=True):
+        widths[place] = min(natural[place], max(1, room // left))
+        room -= widths[place]
+    return widths

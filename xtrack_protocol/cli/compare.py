@@ -55,7 +55,7 @@ def command(runs: tuple[str, ...], keys: tuple[str, ...], all_params: bool, stor
         out.as_json(_json(states, names, metrics))
         return
     titles = _titles(states)
-    header = [out.Column(""), *(out.Column(title, "json") for title in titles)]
+    header = [out.Column("", "id"), *(out.Column(title, "json") for title in titles)]
     rows: list[list[Any]] = [
         ["run_id", *(state.run_id for state in states)],
         ["status", *(state.status for state in states)],

@@ -25,6 +25,7 @@ COLUMNS = out.columns(
     ("lost", "number"),
     "metrics",
 )
+_ALWAYS = {"run_id", "status", "started"}
 
 
 def _row(state: RunState, now_us: int) -> list[object]:
@@ -95,9 +96,17 @@ def command(
         out.remark("no runs match" if filtered else "no runs yet. `xtrack run -- python train.py` tracks one")
     else:
         now_us = time.time_ns() // 1000
-        out.table(COLUMNS, [_row(state, now_us) for state in states])
+        out.table(*_without_empty([_row(state, now_us) for state in states]))
     if more:
         out.remark(f"only the first {limit} runs; --all shows all")
+
+
+def _without_empty(rows: list[list[object]]) -> tuple[list[out.Column], list[list[object]]]:
+    """Leave out, at a terminal, columns that say nothing."""
+    shown = list(range(len(COLUMNS)))
+    if out.on_terminal():
+        shown = [place for place in shown if COLUMNS[place].title in _ALWAYS or any(row[place] for row in rows)]
+    return [COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in rows]
 
 
 def _json(state: RunState) -> dict[str, object]:
