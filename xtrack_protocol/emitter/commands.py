@@ -1,4 +1,4 @@
-"""Commands on their way into the training loop: by polling, or by callbacks from a thread."""
+"""Commands on their way into the training loop: by polling, or by callbacks from a thread. spec: CTL-2, CTL-4"""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from xtrack_protocol.emitter.stream import StreamEmitter
+from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import DecodeError
-from xtrack_protocol.ir import Command, CommandResult, run_id_text
+from xtrack_protocol.ir import AckStatus, Command, CommandResult, run_id_text
 from xtrack_protocol.wire import decode
 
 CommandCallback: TypeAlias = Callable[[Command], object]
@@ -21,62 +22,97 @@ _POLL_SECONDS: Final = 0.2
 
 
 class CommandQueue:
-    """The commands of one run. Looks at the transport when asked; a thread looks only where callbacks want it."""
+    """The commands of one run. Looks at the transport when asked; a thread looks only where callbacks want it.
+
+    Whoever looks only sorts what has come: callbacks are called by their thread alone, however long they take.
+    A forked child begins with no commands and no callbacks; it hears of those that come after it has logged something.
+    """
 
     def __init__(self, out: StreamEmitter) -> None:
         self._out = out
-        self._pending: deque[Command] = deque()
-        self._callbacks: list[tuple[str | None, CommandCallback]] = []
-        self._lock = threading.Lock()
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
+        self._polled: deque[Command] = deque()
+        self._called: deque[Command] = deque()
+        self._callbacks: list[tuple[str | None, CommandCallback]] = []
+        self._answered: set[str] = set()
+        self._looking = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._wake = threading.Event()
         self._looked = 0.0
-        self.stop_requested = False
+        self._stop = False
 
     def poll(self) -> Iterator[Command]:
         """Yield the commands that have come in, without waiting. Each is answered when the next one is asked for."""
         self._look()
-        while self._pending:
-            command = self._pending.popleft()
+        while self._polled:
+            try:
+                command = self._polled.popleft()
+            except IndexError:  # another thread was quicker
+                return
             try:
                 yield command
             finally:
                 self._answer(command, "ok", None)
 
     def should_stop(self) -> bool:
-        """Whether a stop command has come; looks at most ten times a second, so that a loop can ask at each step."""
-        if not self.stop_requested and time.monotonic() - self._looked >= _POLL_SECONDS / 2:
+        """Whether a stop command has come; looks at most ten times a second, so that a loop can ask at each step.
+
+        To be told so is the answer to the command.
+        """
+        if not self._stop and time.monotonic() - self._looked >= _POLL_SECONDS / 2:
             self._look()
-        return self.stop_requested
+        if self._stop:
+            for command in tuple(self._polled):
+                if command.type == "stop":
+                    self._answer(command, "ok", None)
+        return self._stop
 
     def on(self, callback: CommandCallback, kind: str | None) -> None:
         """Call ``callback`` for commands of a kind, or of all kinds, from a thread of its own."""
-        with self._lock:
-            self._callbacks.append((kind, callback))
+        self._forget_parent()
+        self._callbacks.append((kind, callback))
+        with self._looking:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="xtrack-commands", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
-        self._closed.set()
+        """Stop looking, and say of what waits that nobody has carried it out."""
+        self._forget_parent()
+        self._closed = True
+        self._wake.set()
+        for command in (*self._polled, *self._called):
+            self._answer(command, "error", "the run ended before the command was carried out")
+
+    def _forget_parent(self) -> None:
+        if os.getpid() != self._pid:
+            self._begin()
 
     def _run(self) -> None:
-        while not self._closed.wait(_POLL_SECONDS):
+        wake = self._wake
+        while not wake.wait(_POLL_SECONDS):
             self._look()
+            while self._called and not self._closed:
+                self._call(self._called.popleft())
 
     def _look(self) -> None:
-        if self._closed.is_set():
-            return
-        if os.getpid() != self._pid:  # a forked child: the lock may be held by a thread that doesn't exist here
-            self._pid, self._lock = os.getpid(), threading.Lock()
-        with self._lock:
+        self._forget_parent()
+        if self._closed or not self._out.is_open or not self._looking.acquire(blocking=False):
+            return  # who is looking already sorts for all
+        try:
             self._looked = time.monotonic()
             for payload in self._out.transport.receive():
-                self._take(payload)
+                self._sort(payload)
+        except Exception as error:  # noqa: BLE001 - a transport of somebody's own; the training goes on
+            self._out.warn("command", f"commands can't be received: {describe(error)}")
+        finally:
+            self._looking.release()
 
-    def _take(self, payload: bytes) -> None:
+    def _sort(self, payload: bytes) -> None:
         try:
             command = decode(payload).payload
         except DecodeError as error:
@@ -85,38 +121,32 @@ class CommandQueue:
         if not isinstance(command, Command) or not self._is_for_us(command):
             return
         if command.type == "stop":
-            self.stop_requested = True
-        callbacks = [callback for kind, callback in self._callbacks if kind is None or kind == command.type]
-        if callbacks:
-            self._call(command, callbacks)
-        else:
-            self._pending.append(command)
+            self._stop = True
+        (self._called if self._callbacks_for(command) else self._polled).append(command)
 
     def _is_for_us(self, command: Command) -> bool:
         stream = self._out.stream
         run_matches = command.run_id is None or run_id_text(command.run_id) == stream.run_id
         return run_matches and (command.worker_id is None or command.worker_id == stream.worker_id)
 
-    def _call(self, command: Command, callbacks: list[CommandCallback]) -> None:
+    def _callbacks_for(self, command: Command) -> list[CommandCallback]:
+        return [callback for kind, callback in tuple(self._callbacks) if kind is None or kind == command.type]
+
+    def _call(self, command: Command) -> None:
         messages = []
-        for callback in callbacks:
+        for callback in self._callbacks_for(command):
             try:
                 message = callback(command)
             except Exception as error:  # noqa: BLE001 - the user's code; the answer carries the error to who asked
-                self._answer(command, "error", f"{type(error).__name__}: {error}")
+                self._answer(command, "error", describe(error))
                 return
             if message is not None:
-                messages.append(str(message))
+                messages.append(to_text(message))
         self._answer(command, "ok", "; ".join(messages) or None)
 
-    def _answer(self, command: Command, status: str, message: str | None) -> None:
+    def _answer(self, command: Command, status: AckStatus, message: str | None) -> None:
+        if command.command_id in self._answered:
+            return
+        self._answered.add(command.command_id)
         stream = self._out.stream
-        self._out.answer(
-            CommandResult(
-                stream.run_id,
-                command.command_id,
-                "ok" if status == "ok" else "error",
-                message,
-                stream.worker_id or None,
-            )
-        )
+        self._out.answer(CommandResult(stream.run_id, command.command_id, status, message, stream.worker_id or None))

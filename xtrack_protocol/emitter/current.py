@@ -6,36 +6,39 @@ on to their Run objects instead.
 
 from __future__ import annotations
 
-import threading
+from contextlib import suppress
 from typing import Any
 
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.tracker import Tracker
 from xtrack_protocol.errors import ConfigurationError
 
-_lock = threading.Lock()
 _runs: list[Run] = []
+"""Runs of this process in the order of their starts. Without a lock: one that a thread holds while another one forks
+would be held for ever in the child. Each step on the list is atomic by itself."""
 
 
 def start_run(name: str | None = None, **options: Any) -> Run:
     """Start a run and make it the current one; as :meth:`Tracker.start_run`."""
     run = Tracker.start_run(name, **options)
-    with _lock:
-        _runs[:] = [other for other in _runs if not other.ended]
-        _runs.append(run)
+    for other in tuple(_runs):
+        if other.ended:
+            with suppress(ValueError):  # another thread was quicker
+                _runs.remove(other)
+    _runs.append(run)
     return run
 
 
 def current_run() -> Run | None:
-    """Return the run that was started last and hasn't ended."""
-    with _lock:
-        return next((run for run in reversed(_runs) if not run.ended), None)
+    """Return the run that was started last by :func:`start_run` and hasn't ended."""
+    return next((run for run in reversed(_runs) if not run.ended), None)
 
 
 def _current(call: str) -> Run:
-    run = current_run()
+    """Return the current run, or else the last one, which says that it has ended."""
+    run = current_run() or next(reversed(_runs), None)
     if run is None:
-        raise ConfigurationError("xtrack_protocol", call, "there is no current run", "Call start_run() first")
+        raise ConfigurationError("xtrack_protocol", call, "no run has been started", "Call start_run() first")
     return run
 
 

@@ -1,4 +1,4 @@
-"""How the process ends, so that a run without end() still ends truthfully.
+"""How the process ends, so that a run without end() still ends truthfully. spec: EMT-4
 
 Normal exit is completed, an uncaught exception failed, ``sys.exit`` with anything but 0 or None failed, Ctrl-C killed.
 No signal handler is installed. The hooks call what was there before them, and are taken out again with the last run.
@@ -9,63 +9,132 @@ from __future__ import annotations
 
 import atexit
 import sys
+import threading
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 
 class OpenRun(Protocol):
     """What the hooks need of a run."""
 
-    def note_uncaught(self, error: BaseException) -> None:
-        """An exception is about to end the process."""
+    @property
+    def events_logged(self) -> int:
+        """How many events this process has logged so far."""
 
-    def note_exit(self, code: object) -> None:
-        """``sys.exit`` was called."""
-
-    def end_at_exit(self) -> None:
-        """The process ends."""
+    def end_at_exit(self, error: BaseException | None, code: object) -> None:
+        """The process ends: by an exception that nobody caught, or with an exit code other than 0 or None, or well."""
 
 
 _open: list[OpenRun] = []
-_originals: tuple[Any, Any] | None = None
+_hooks: _Hooks | None = None
+_uncaught: BaseException | None = None
+_leaving: _Leaving | None = None
 
 
 def watch(run: OpenRun) -> None:
     """Tell ``run`` how the process ends."""
-    global _originals
+    global _hooks
     _open.append(run)
-    if _originals is None:
-        _originals = (sys.excepthook, sys.exit)
-        sys.excepthook = _excepthook
-        sys.exit = _exit
+    if _hooks is None:
+        _hooks = _Hooks()
 
 
 def unwatch(run: OpenRun) -> None:
     """No longer do."""
-    global _originals
+    global _hooks
     if run in _open:
         _open.remove(run)
-    if not _open and _originals is not None:
-        hook, leave = _originals
-        if sys.excepthook is _excepthook and sys.exit is _exit:  # else somebody has hooked in after us
-            sys.excepthook, sys.exit = hook, leave
-            _originals = None
+    if not _open and _hooks is not None:
+        _hooks.remove()
+        _hooks = None
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    for run in tuple(_open):
-        run.note_uncaught(error)
-    if _originals:
-        _originals[0](kind, error, traceback)
+class _Leaving:
+    """What is known of the last ``sys.exit``: its code, if it surely ends the process, and what was logged by then."""
+
+    def __init__(self, code: object) -> None:
+        self.code = code
+        self.is_sure = False
+        self._logged = [(run, run.events_logged) for run in _open]
+
+    def holds_for(self, run: OpenRun) -> bool:
+        """Whether the process ends by it, as far as can be told: nobody caught it, and nothing was logged after it."""
+        return self.is_sure or any(other is run and run.events_logged == count for other, count in self._logged)
 
 
-def _exit(code: object = None, /) -> NoReturn:
-    for run in tuple(_open):
-        run.note_exit(code)
-    raise SystemExit(code)
+class _Exit(SystemExit):
+    """What ``sys.exit`` raises in the main thread while runs are open: it finds out whether it was caught.
+
+    An exception that is let go of while a frame of that thread is running was caught there. When no frame is left,
+    nobody has caught it. One that is part of a cycle, as asyncio makes, lives on and tells nothing.
+    """
+
+    leaving: _Leaving
+
+    def __del__(self) -> None:
+        global _leaving
+        if threading.current_thread() is not threading.main_thread() or _leaving is not self.leaving:
+            return
+        if sys._getframe(0).f_back is None:  # noqa: SLF001 - the documented way to the caller
+            _leaving.is_sure = True
+        elif not _at_end:
+            _leaving = None
+
+
+class _Hooks:
+    """Our ``sys.excepthook`` and ``sys.exit``, and what was there before, which they call.
+
+    Others may have hooked in after us when the last run ends. Then ours stay where they are and only pass calls on.
+    """
+
+    def __init__(self) -> None:
+        self._hook_before, self._exit_before = sys.excepthook, sys.exit
+        self._active = True
+        # Bound methods are made anew at each access; these two are found again by remove().
+        self._hook, self._exit = self._excepthook, self._sys_exit
+        sys.excepthook, sys.exit = self._hook, self._exit
+
+    def remove(self) -> None:
+        """Put back what was there before, as far as we are still in its place."""
+        self._active = False
+        if sys.excepthook is self._hook:
+            sys.excepthook = self._hook_before
+        if sys.exit is self._exit:
+            sys.exit = self._exit_before
+
+    def _excepthook(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        global _uncaught
+        if self._active and not _is_interactive():
+            _uncaught = error
+        self._hook_before(kind, error, traceback)
+
+    def _sys_exit(self, code: object = None, /) -> NoReturn:
+        global _leaving
+        if self._active and not is_good(code) and threading.current_thread() is threading.main_thread():
+            error = _Exit(code)
+            error.leaving = _leaving = _Leaving(code)
+            raise error
+        self._exit_before(code)  # type: ignore[arg-type] # whatever the script gave
+        raise SystemExit(code)  # where somebody's sys.exit returns
+
+
+def is_good(code: object) -> bool:
+    """Whether an exit code says that all went well."""
+    return code is None or (isinstance(code, int) and code == 0)
+
+
+def _is_interactive() -> bool:
+    """Whether somebody types at a prompt, where an exception ends a line and not the process."""
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+
+
+_at_end = False
 
 
 @atexit.register
-def _at_exit() -> None:
+def _end_open_runs() -> None:
+    global _at_end
+    _at_end = True
     for run in reversed(tuple(_open)):
-        run.end_at_exit()
+        code = _leaving.code if _leaving is not None and _leaving.holds_for(run) else None
+        run.end_at_exit(_uncaught, code)

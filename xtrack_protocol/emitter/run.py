@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import threading
 import time
-import traceback as tracebacks
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, get_args
 
 from typing_extensions import Self
 
 from xtrack_protocol.emitter import exits
+from xtrack_protocol.emitter.checks import Checks, Guard
 from xtrack_protocol.emitter.commands import CommandCallback, CommandQueue
+from xtrack_protocol.emitter.files import FileFacts, measure
 from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
-from xtrack_protocol.emitter.values import Converter, NotANumber, flatten_params, to_int64, to_number, to_text
+from xtrack_protocol.emitter.values import NotANumber, brief, error_info, flatten_params, to_number, to_text
 from xtrack_protocol.errors import RunEnded
 from xtrack_protocol.ir import (
     ActivityStatus,
@@ -30,9 +30,7 @@ from xtrack_protocol.ir import (
     LogLevel,
     Metric,
     MetricBatch,
-    MetricContext,
     Param,
-    Payload,
     Progress,
     RunEnd,
     StatusUpdate,
@@ -40,13 +38,17 @@ from xtrack_protocol.ir import (
     Tags,
     UploadStrategy,
 )
+from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 from xtrack_protocol.transport import Promise
 
 ProgressLike: TypeAlias = Progress | tuple[int, int] | tuple[int, int, str]
 """How far: (current, total) or (current, total, unit)."""
 
-_HASH_MAX: Final = 256 * 1024 * 1024
-"""Bytes of a file up to which its checksum is made unasked: about a quarter of a second."""
+_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
+_ACTIVITIES: Final[tuple[ActivityStatus, ...]] = get_args(ActivityStatus)
+_ENDS: Final[tuple[EndStatus, ...]] = get_args(EndStatus)
+_UPLOADS: Final[tuple[UploadStrategy, ...]] = get_args(UploadStrategy)
+_PROMISES: Final[tuple[Promise, ...]] = get_args(Promise)
 
 
 class Run:
@@ -55,7 +57,8 @@ class Run:
     May be used from any thread, and in forked children, which get streams of their own. When a ``log_*`` call
     returns, the event has been accepted as the transport promises: by default it survives kill -9. After start_run
     nothing raises into the training: a wrong value is one warning on stderr and a count in ``stats()``
-    (``strict=True`` raises, for tests). As a context manager it ends with the block: completed, or failed with the
+    (``strict=True`` raises, for tests); only a call with wrong argument names raises, as any call in Python, and
+    ``log({...})``, which means log_metrics. As a context manager it ends with the block: completed, or failed with the
     exception, which goes on.
     """
 
@@ -71,14 +74,17 @@ class Run:
         self._pid = os.getpid()
         self._started = time.monotonic()
         self._ended = False
+        self._ending: Final = threading.Lock()  # taken once, by the first end(), and never given back
+        self._is_kept = False
+        self._check = Checks(out)
         self._commands = CommandQueue(out)
-        self._uncaught: BaseException | None = None
-        self._exit: tuple[object, int] | None = None
-        self._contexts: dict[tuple[str | None, Any, Any, str | None], MetricContext] = {}
         self.resume_checkpoint = resume_checkpoint
         """The checkpoint to go on from, where XTRACK_RESUME_CHECKPOINT names one."""
         self.resumed = resumed
         """Whether this session goes on with an earlier one of the same run."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a run can't be pickled. In the other process: Tracker.attach({self._run_id!r})")
 
     def __repr__(self) -> str:
         return f"<Run {self._run_id!r} to {self._out.transport.address}{', ended' if self._ended else ''}>"
@@ -103,6 +109,11 @@ class Run:
         """Whether end() was called."""
         return self._ended
 
+    @property
+    def events_logged(self) -> int:
+        """How many events this session has logged: the last seq given out."""
+        return self._out.seq
+
     # ------------------------------------------------------------------------------------------ numbers
 
     def log_metric(
@@ -126,20 +137,30 @@ class Run:
         if self._ended:
             self._complain_ended("log_metric")
             return
-        if type(value) is not float or type(key) is not str or (step is not None and type(step) is not int):
-            try:
-                value = to_number(value)
-            except NotANumber as error:
-                self._out.refuse("value", f"log_metric({key!r}): {error}. The value was not logged", error)
+        try:
+            if (
+                type(value) is not float
+                or type(key) is not str
+                or (step is not None and (type(step) is not int or not INT64_MIN <= step <= INT64_MAX))
+                or timestamp_us is not None
+            ):
+                key = self._check.name("log_metric: key", key)
+                try:
+                    value = to_number(value)
+                except NotANumber as error:
+                    self._out.refuse("value", f"log_metric({key!r}): {error}. The value was not logged", error)
+                    return
+                step = self._check.whole("step", step)
+                timestamp_us = self._check.whole("timestamp_us", timestamp_us)
+            if phase is None and batch_size is None and epoch is None and dataset_size is None and agg is None:
+                self._out.emit_metric(Metric(self._run_id, key, value, step), timestamp_us)
                 return
-            key = to_text(key)
-            step = self._whole(step, "step")
-        if phase is None and batch_size is None and epoch is None and dataset_size is None and agg is None:
-            self._out.emit_metric(Metric(self._run_id, key, value, step), timestamp_us)
-            return
-        context = self._context(phase, batch_size, dataset_size, agg)
-        epoch = self._whole(epoch, "epoch")
-        self._out.emit_metric(Metric(self._run_id, key, value, step, epoch, context), timestamp_us)
+            context = self._check.context(phase, batch_size, dataset_size, agg)
+            epoch = self._check.whole("epoch", epoch)
+            self._out.emit_metric(Metric(self._run_id, key, value, step, epoch, context), timestamp_us)
+        except Exception as error:  # what a Guard does, at no cost where nothing is wrong
+            if not self._out.failed("log_metric", error):
+                raise
 
     def log_metrics(
         self,
@@ -160,58 +181,30 @@ class Run:
         if self._ended:
             self._complain_ended("log_metrics")
             return
-        if not isinstance(metrics, Mapping):
-            text = f"log_metrics takes names with values, not {metrics!r}. For one: log_metric(key, value)"
-            self._out.refuse("value", text, TypeError(text))
-            return
-        numbers = self._numbers("log_metrics", metrics)
-        if numbers:
-            context = self._context(phase, batch_size, dataset_size, agg)
-            step, epoch = self._whole(step, "step"), self._whole(epoch, "epoch")
-            self._emit(MetricBatch(self._run_id, numbers, step, epoch, context), timestamp_us)
+        try:
+            check = self._check
+            numbers = check.numbers("log_metrics", metrics)
+            if not numbers:
+                return
+            batch = MetricBatch(
+                self._run_id,
+                numbers,
+                check.whole("step", step),
+                check.whole("epoch", epoch),
+                check.context(phase, batch_size, dataset_size, agg),
+            )
+            self._emit(batch, check.whole("timestamp_us", timestamp_us))
+        except Exception as error:  # as in log_metric
+            if not self._out.failed("log_metrics", error):
+                raise
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set final or best values, shown with the run. Of each name the last one counts. spec: EVT-SUMMARY-1"""
-        numbers = self._numbers("summary", values)
-        if numbers and self._is_open("summary"):
-            self._emit(Summary(self._run_id, numbers))
-
-    def _numbers(self, call: str, values: Mapping[str, Any]) -> dict[str, int | float]:
-        numbers: dict[str, int | float] = {}
-        for key, value in values.items():
-            if type(value) is float and type(key) is str:
-                numbers[key] = value
-                continue
-            try:
-                numbers[to_text(key)] = to_number(value)
-            except NotANumber as error:
-                self._out.refuse("value", f"{call}: {key!r}: {error}. It was left out", error)
-        return numbers
-
-    def _whole(self, value: Any, name: str) -> int | None:
-        if value is None or type(value) is int:
-            return value
-        try:
-            return to_int64(value)
-        except NotANumber as error:
-            self._out.refuse("value", f"{name}={value!r} is no whole number. The event goes without it", error)
-            return None
-
-    def _context(self, phase: str | None, batch_size: Any, dataset_size: Any, agg: str | None) -> MetricContext | None:
-        if phase is None and batch_size is None and dataset_size is None and agg is None:
-            return None
-        key = (phase, batch_size, dataset_size, agg)
-        context = self._contexts.get(key)
-        if context is None:
-            if len(self._contexts) > 256:  # a batch size that changes at each step
-                self._contexts.clear()
-            context = self._contexts[key] = MetricContext(
-                None if phase is None else to_text(phase),
-                self._whole(batch_size, "batch_size"),
-                self._whole(dataset_size, "dataset_size"),
-                None if agg is None else to_text(agg),
-            )
-        return context
+        if self._is_open("summary"):
+            with Guard(self._out, "summary"):
+                numbers = self._check.numbers("summary", values)
+                if numbers:
+                    self._emit(Summary(self._run_id, numbers))
 
     # ------------------------------------------------------------------------------------------ params and tags
 
@@ -220,12 +213,17 @@ class Run:
 
         What JSON has no form for becomes its repr, with one warning. spec: EVT-PARAM-1
         """
-        self.log_params({key: value})
+        if self._is_open("log_param"):
+            with Guard(self._out, "log_param"):
+                self._log_params({self._check.name("log_param: key", key): value})
 
     def log_params(self, params: Any) -> None:
-        """Log hyperparameters: a mapping, nested or not, a dataclass, or argparse's namespace. spec: EVT-PARAM-1"""
-        if not self._is_open("log_params"):
-            return
+        """Log hyperparameters: a mapping, nested or not, a dataclass, or argparse's namespace. spec: EVT-PARAM-2"""
+        if self._is_open("log_params"):
+            with Guard(self._out, "log_params"):
+                self._log_params(params)
+
+    def _log_params(self, params: Any) -> None:
         try:
             leaves = flatten_params(params)
         except TypeError as error:
@@ -233,24 +231,21 @@ class Run:
             return
         for key, below, value in leaves:
             name = ".".join((key, *below))
-            self._emit(Param(self._run_id, key, self._json(f"param {name!r}", value), below))
+            self._emit(Param(self._run_id, key, self._check.json(f"param {name!r}", value), below))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; others stay. Values become text. spec: EVT-TAGS-1"""
-        if self._is_open("set_tags") and tags:
-            self._emit(Tags(self._run_id, {to_text(key): to_text(value) for key, value in tags.items()}))
+        if self._is_open("set_tags"):
+            with Guard(self._out, "set_tags"):
+                texts = self._check.tags("set_tags", tags)
+                if texts:
+                    self._emit(Tags(self._run_id, texts))
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set one tag. spec: EVT-TAGS-1"""
-        self.set_tags({key: value})
-
-    def _json(self, what: str, value: Any) -> Any:
-        converter = Converter()
-        converted = converter.convert(value)
-        if converter.replaced:
-            kinds = ", ".join(sorted(set(converter.replaced)))
-            self._out.warn("repr", f"{what}: JSON has no form for {kinds}; its repr was logged")
-        return converted
+        if self._is_open("set_tag"):
+            with Guard(self._out, "set_tag"):
+                self._emit(Tags(self._run_id, {self._check.name("set_tag: key", key): to_text(value)}))
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -272,38 +267,25 @@ class Run:
         """
         if not self._is_open("log_artifact"):
             return
-        location = to_text(os.fsdecode(path))
-        if "://" not in location:
-            location = to_text(str(Path(location).absolute()))
-            size, checksum = self._measure(Path(location), size, checksum)
-        self._emit(
-            Artifact(
+        with Guard(self._out, "log_artifact"):
+            check = self._check
+            location, file = check.location(path)
+            if checksum is not None and not isinstance(checksum, (str, bool)):
+                checksum = check.name("checksum", checksum)
+            facts = FileFacts() if file is None else measure(file, checksum=_is_wanted(checksum))
+            if facts.problem:
+                self._out.warn("artifact", f"{location} {facts.problem}; it was logged without size and checksum")
+            event = Artifact(
                 self._run_id,
                 location,
-                None if type is None else to_text(type),
-                None if name is None else to_text(name),
-                self._mapping("artifact metadata", metadata),
-                size,
-                checksum if isinstance(checksum, str) else None,
-                upload,
+                check.optional_name("type", type),
+                check.optional_name("name", name),
+                check.mapping("artifact metadata", metadata),
+                facts.size if size is None else check.whole("size", size),
+                to_text(checksum) if isinstance(checksum, str) else facts.checksum,
+                None if upload is None else check.choice("upload", upload, _UPLOADS, "reference"),
             )
-        )
-
-    def _measure(self, path: Path, size: int | None, checksum: str | bool | None) -> tuple[int | None, str | None]:
-        """Return a file's size in bytes and its checksum, as far as they can be had."""
-        given = checksum if isinstance(checksum, str) else None
-        try:
-            if not path.is_file():
-                if not path.exists():
-                    self._out.warn("artifact", f"{path} is not there (yet); it was logged without size and checksum")
-                return size, given
-            actual = path.stat().st_size
-            if checksum is True or (checksum is None and actual <= _HASH_MAX):
-                given = _sha256(path)
-        except OSError as error:
-            self._out.warn("artifact", f"{path} can't be read ({error}); it was logged without size and checksum")
-            return size, given
-        return actual if size is None else size, given
+            self._emit(event)
 
     def log_checkpoint(
         self,
@@ -322,29 +304,25 @@ class Run:
         """
         if not self._is_open("log_checkpoint"):
             return
-        location = to_text(os.fsdecode(path))
-        if "://" not in location:
-            location = to_text(str(Path(location).absolute()))
-        whole_step = self._whole(step, "step")
-        if whole_step is None:
-            self._out.refuse("value", f"log_checkpoint({location!r}) needs a step. It was not logged")
-            return
-        self._emit(
-            Checkpoint(
+        with Guard(self._out, "log_checkpoint"):
+            check = self._check
+            location, _ = check.location(path)
+            whole_step = check.whole("step", step)
+            if whole_step is None:
+                self._out.refuse("value", f"log_checkpoint({location!r}) needs a step. It was not logged")
+                return
+            event = Checkpoint(
                 self._run_id,
                 whole_step,
                 location,
-                self._whole(epoch, "epoch"),
-                self._numbers("log_checkpoint", metrics or {}),
+                check.whole("epoch", epoch),
+                check.numbers("log_checkpoint", {} if metrics is None else metrics),
                 bool(is_best),
-                None if best_key is None else to_text(best_key),
-                self._mapping("checkpoint metadata", metadata),
+                check.optional_name("best_key", best_key),
+                check.mapping("checkpoint metadata", metadata),
             )
-        )
-        self._out.flush("durable", 10.0)
-
-    def _mapping(self, what: str, mapping: Mapping[str, Any] | None) -> dict[str, Any]:
-        return self._json(what, dict(mapping)) if mapping else {}
+            self._emit(event)
+            self._out.flush("durable", 10.0)
 
     # ------------------------------------------------------------------------------------------ messages
 
@@ -362,30 +340,28 @@ class Run:
             raise TypeError("log() takes a message; for numbers by name there is log_metrics(mapping, step=...)")
         if not self._is_open("log"):
             return
-        entry = LogEntry(
-            self._run_id,
-            self._level(level),
-            to_text(message),
-            None if logger is None else to_text(logger),
-            self._whole(step, "step"),
-            self._mapping("log fields", fields),
-        )
-        self._emit(entry)
+        with Guard(self._out, "log"):
+            check = self._check
+            entry = LogEntry(
+                self._run_id,
+                check.choice("level", level, _LEVELS, "info"),
+                to_text(message),
+                check.optional_name("logger", logger),
+                check.whole("step", step),
+                check.mapping("log fields", fields),
+            )
+            self._emit(entry)
 
     def alert(
         self, title: str, text: str | None = None, *, level: LogLevel = "warning", key: str | None = None
     ) -> None:
         """Tell people something now. Alerts of one ``key`` are the same matter told again. spec: EVT-ALERT-1"""
-        if self._is_open("alert"):
+        if not self._is_open("alert"):
+            return
+        with Guard(self._out, "alert"):
             shown = None if text is None else to_text(text)
-            name = None if key is None else to_text(key)
-            self._emit(Alert(self._run_id, to_text(title), shown, self._level(level), name))
-
-    def _level(self, level: str) -> LogLevel:
-        if level in {"debug", "info", "warning", "error"}:
-            return level  # type: ignore[return-value] # just checked
-        self._out.refuse("value", f"level={level!r} is none of debug, info, warning, error. Logged as info")
-        return "info"
+            chosen = self._check.choice("level", level, _LEVELS, "warning")
+            self._emit(Alert(self._run_id, to_text(title), shown, chosen, self._check.optional_name("key", key)))
 
     def set_status(
         self, status: ActivityStatus, message: str | None = None, *, progress: ProgressLike | None = None
@@ -393,16 +369,11 @@ class Run:
         """Say what the worker is doing now, and how far it is. It never decides the run's status. spec: EVT-STATUS-1"""
         if not self._is_open("set_status"):
             return
-        if progress is not None and not isinstance(progress, Progress):
-            current, total, *unit = progress
-            whole = self._whole(current, "progress"), self._whole(total, "progress")
-            progress = Progress(*whole, to_text(unit[0]) if unit else None)
-        update = StatusUpdate(self._run_id, status, None if message is None else to_text(message), progress)
-        if status not in ActivityStatus.__args__:  # type: ignore[attr-defined]
-            known = ", ".join(ActivityStatus.__args__)  # type: ignore[attr-defined]
-            self._out.refuse("value", f"set_status({status!r}): it is none of {known}. It was not logged")
-            return
-        self._emit(update)
+        with Guard(self._out, "set_status"):
+            chosen = self._check.choice_or_none("set_status: status", status, _ACTIVITIES, "it was not logged")
+            if chosen is not None:
+                shown = None if message is None else to_text(message)
+                self._emit(StatusUpdate(self._run_id, chosen, shown, self._check.progress(progress)))
 
     # ------------------------------------------------------------------------------------------ commands
 
@@ -418,7 +389,10 @@ class Run:
 
         What it returns is the answer's message; what it raises makes the answer an error, and goes no further.
         """
-        self._commands.on(callback, type)
+        with Guard(self._out, "on_command"):
+            if not callable(callback):
+                raise TypeError(f"on_command takes something to call, not {brief(callback)}")
+            self._commands.on(callback, self._check.optional_name("type", type))
 
     @property
     def should_stop(self) -> bool:
@@ -430,9 +404,17 @@ class Run:
     def flush(self, until: Promise = "accepted", timeout: float = 30.0) -> bool:
         """Wait at most ``timeout`` seconds until all that was logged is kept so; return whether it is.
 
-        ``accepted`` holds at once; ``durable`` survives a power loss; ``acked`` is committed by a collector.
+        ``accepted`` holds at once; ``durable`` survives a power loss; ``acked`` is committed by a collector. After the
+        end it tells what held then.
         """
-        return self._out.flush(until, timeout)
+        with Guard(self._out, "flush"):
+            chosen = self._check.choice_or_none("flush: until", until, _PROMISES, "nothing was waited for")
+            if chosen is None:
+                return False
+            if self._ended:
+                return self._is_kept and chosen != "acked"
+            return self._out.flush(chosen, float(timeout))
+        return False
 
     def stats(self) -> RunStats:
         """Return what has been accepted, dropped and refused so far."""
@@ -442,37 +424,61 @@ class Run:
         self,
         status: EndStatus = "completed",
         *,
-        error: BaseException | ErrorInfo | None = None,
+        error: BaseException | ErrorInfo | str | None = None,
         final_metrics: Mapping[str, Any] | None = None,
     ) -> None:
-        """End the run, or leave it where it was only attached to. A second call does nothing. spec: EVT-RUN_END-1"""
-        if self._ended:
-            return
-        if self._out.is_child:
-            return  # a forked child's block ends; the run goes on in its parent
-        if status not in {"completed", "failed", "killed"}:
-            self._out.refuse("value", f"end({status!r}) is none of completed, failed, killed. Ended as failed")
-            status = "failed"
-        exits.unwatch(self)
-        self._commands.close()
-        numbers = self._numbers("end", final_metrics or {})
-        if self._owner:
-            duration_ms = int((time.monotonic() - self._started) * 1000)
-            if status == "failed" and error is None:
-                error = ErrorInfo("", "ended as failed, without an error")
-            self._emit(RunEnd(self._run_id, status, _error_info(error), numbers, duration_ms))
-        self._ended = True
-        self._out.flush("durable", 30.0)
-        self._out.close()
-        self._say_end(status)
+        """End the run, or leave it where it was only attached to. A second call does nothing. spec: EVT-RUN_END-1
 
-    def _say_end(self, status: str) -> None:
+        In a forked child it ends that child's stream; the run goes on in its parent.
+        """
+        if os.getpid() != self._pid:
+            self._leave_child()
+            return
+        if self._ended or not self._ending.acquire(blocking=False):
+            return
+        exits.unwatch(self)
+        try:
+            with Guard(self._out, "end"):
+                self._commands.close()
+                self._out.finish(self._run_end(status, error, final_metrics) if self._owner else None)
+        finally:
+            self._ended = True
+            self._close()
+            if self._owner:
+                self._say_end(status)
+
+    def _run_end(self, status: Any, error: Any, final_metrics: Any) -> RunEnd:
+        duration_ms = int((time.monotonic() - self._started) * 1000)
+        chosen = self._check.choice("end: status", status, _ENDS, "failed")
+        info = error_info(error)
+        if chosen == "failed" and info is None:
+            info = ErrorInfo("", "ended as failed, without an error")
+        numbers = self._check.numbers("end: final_metrics", {} if final_metrics is None else final_metrics)
+        return RunEnd(self._run_id, chosen, info, numbers, duration_ms)
+
+    def _close(self) -> None:
+        try:
+            with Guard(self._out, "end"):
+                self._is_kept = self._out.flush("durable", 30.0)
+        finally:
+            with Guard(self._out, "end"):
+                self._out.close()
+
+    def _leave_child(self) -> None:
+        """In a forked child: end its own stream, if it has one. It says nothing of the run. spec: STR-3"""
+        self._ended = True
+        with Guard(self._out, "end"):
+            self._commands.close()
+            self._out.finish(None)
+        self._close()
+
+    def _say_end(self, status: object) -> None:
         stats = self._out.stats()
         if stats.dropped:
             say(f"{stats.dropped} of {stats.dropped + stats.accepted} events of {self._run_id} were lost; see above")
-        if not self._quiet and self._owner:
+        if not self._quiet:
             seconds = time.monotonic() - self._started
-            say(f"run {self._run_id} {status} after {seconds:.1f} s, {stats.accepted} events.{self._hint}")
+            say(f"run {self._run_id} {to_text(status)} after {seconds:.1f} s, {stats.accepted} events.{self._hint}")
 
     def __enter__(self) -> Self:
         return self
@@ -480,37 +486,19 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            self.end()
-        elif isinstance(error, SystemExit):
-            self._end_with_code(error.code)
+        if isinstance(error, SystemExit):
+            self.end_at_exit(None, error.code)
         else:
-            self.end(_status_of(error), error=error)
+            self.end_at_exit(error, None)
 
-    def note_uncaught(self, error: BaseException) -> None:
-        """Called by the hooks: an exception is about to end the process."""
-        self._uncaught = error
-
-    def note_exit(self, code: object) -> None:
-        """Called by the hooks: ``sys.exit`` was called. It counts only if nothing is logged after it."""
-        self._exit = (code, self._out.seq)
-
-    def end_at_exit(self) -> None:
-        """Called by the hooks: the process ends without end() having been called."""
-        if os.getpid() != self._pid:
-            return
-        if self._uncaught is not None:
-            self.end(_status_of(self._uncaught), error=self._uncaught)
-        elif self._exit is not None and self._exit[1] == self._out.seq:
-            self._end_with_code(self._exit[0])
-        else:
-            self.end()
-
-    def _end_with_code(self, code: object) -> None:
-        if code is None or code == 0:
+    def end_at_exit(self, error: BaseException | None, code: object) -> None:
+        """Called by the hooks, and at the end of a block: end by ``error``, by an exit code, or well. spec: EMT-4"""
+        if error is not None:
+            self.end("killed" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
+        elif exits.is_good(code):
             self.end()
         else:
-            self.end("failed", error=ErrorInfo("SystemExit", to_text(str(code))))
+            self.end("failed", error=ErrorInfo("SystemExit", to_text(code)))
 
     def _is_open(self, call: str) -> bool:
         if self._ended:
@@ -522,24 +510,9 @@ class Run:
         self._out.refuse("ended", str(error), error)
 
 
-def _sha256(path: Path) -> str:
-    """Return a file's checksum. spec: VAL-8"""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+def _is_wanted(checksum: str | bool | None) -> bool | None:
+    """Whether to make a checksum: not where the script gives one."""
+    return False if isinstance(checksum, str) else checksum
 
 
-def _status_of(error: BaseException) -> EndStatus:
-    return "killed" if isinstance(error, KeyboardInterrupt) else "failed"
-
-
-def _error_info(error: BaseException | ErrorInfo | None) -> ErrorInfo | None:
-    if error is None or isinstance(error, ErrorInfo):
-        return error
-    lines = tracebacks.format_exception(type(error), error, error.__traceback__)
-    return ErrorInfo(type(error).__name__, to_text(str(error)), to_text("".join(lines)))
-
-
-__all__ = ["Payload", "ProgressLike", "Run"]
+__all__ = ["ProgressLike", "Run"]

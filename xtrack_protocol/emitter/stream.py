@@ -18,10 +18,11 @@ import attrs
 import msgspec
 
 from xtrack_protocol.emitter.shrink import shrink, split_batch
-from xtrack_protocol.emitter.values import to_text
+from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import EncodeError, TransportError, XTrackError
 from xtrack_protocol.ir import (
     Alert,
+    Artifact,
     CommandResult,
     Envelope,
     EventMeta,
@@ -72,7 +73,10 @@ def now_us() -> int:
 
 
 class StreamEmitter:
-    """Emits one stream; in a forked child, at its first event, that child's own stream."""
+    """Emits one stream; in a forked child, at its first event, that child's own stream.
+
+    Nothing here raises but what strict mode wants raised, and what a signal handler of the script's raises.
+    """
 
     def __init__(
         self,
@@ -87,20 +91,31 @@ class StreamEmitter:
         self._additive = additive
         self._strict = strict
         self._attachments = attachments
-        self._pid = os.getpid()
         self._forks: dict[int, threading.RLock] = {}
+        self._pid = os.getpid()
         self._begin(stream)
         transport.open(StreamInfo(stream=stream))
+        self._emitting_pid = self._pid
 
     def _begin(self, stream: StreamId) -> None:
+        """Be new, in this process. The locks too: a forked child's may be held by threads that don't exist there."""
         self.stream = stream
         self._worker_id = stream.worker_id or None
         self._session_id = stream.session_id
         self._lock = threading.RLock()
+        self._busy = False
+        """Whether an event is on its way out; for good, once the last one is."""
+        self._is_finished = False
+        self._deferred: list[tuple[Payload, int]] = []
         self._seq = 0
         self._lost: tuple[int, int] | None = None
-        self._accepted = self._accepted_bytes = self._dropped = self._refused = self._cut = 0
+        self._accepted = self._accepted_bytes = self._dropped = self._refused = self._cut = self._texts = 0
         self._warned: dict[str, tuple[int, float]] = {}
+        self._warning = threading.RLock()
+        self._raised: BaseException | None = None
+        self._emitting_pid = 0
+        """The process whose stream is open; another one than ``_pid`` in a forked child that hasn't logged yet."""
+        self._pid = os.getpid()
 
     # ------------------------------------------------------------------------------------------ what is asked
 
@@ -115,12 +130,13 @@ class StreamEmitter:
         return self._seq
 
     @property
-    def is_child(self) -> bool:
-        """Whether this process is a fork of the one that opened the stream."""
-        return os.getpid() != self._pid
+    def is_open(self) -> bool:
+        """Whether this process has opened a stream: a forked child hasn't before its first event."""
+        return os.getpid() == self._emitting_pid
 
     def stats(self) -> RunStats:
         """Return the counts so far, of this process."""
+        self._forget_parent()
         return RunStats(
             accepted=self._accepted,
             accepted_bytes=self._accepted_bytes,
@@ -133,36 +149,88 @@ class StreamEmitter:
     # ------------------------------------------------------------------------------------------ emitting
 
     def emit_metric(self, metric: Metric, timestamp_us: int | None) -> bool:
-        """Emit a metric: :meth:`emit` without what a metric never needs, for it is what a training emits most."""
-        if os.getpid() != self._pid:
+        """Emit a metric: :meth:`emit` without what a metric hardly ever needs, for it is what a training emits most."""
+        if os.getpid() != self._emitting_pid:
             self._enter_child()
         with self._lock:
-            seq = self._seq + 1
-            if timestamp_us is None:
-                timestamp_us = time.time_ns() // 1000
+            if self._busy:
+                return self.emit(metric, timestamp_us)
             try:
-                payload = encode(_METRIC(1, EventMeta(seq, timestamp_us, self._worker_id, self._session_id), metric))
-            except EncodeError as error:
-                return self.refuse("value", f"metric {metric.key!r} can't be sent: {error}", error)
-            if len(payload) > FRAME_MAX_EMIT:
-                return self.refuse("size", f"a metric's name has {len(metric.key)} characters: not sent")
-            return self._send(seq, payload)
+                self._busy = True
+                seq = self._seq + 1
+                when = time.time_ns() // 1000 if timestamp_us is None else timestamp_us
+                try:
+                    payload = encode(_METRIC(1, EventMeta(seq, when, self._worker_id, self._session_id), metric))
+                except EncodeError:  # a lone surrogate in the name, as a rule
+                    return self._emit(msgspec.structs.replace(metric, key=to_text(metric.key)), when)
+                if len(payload) > FRAME_MAX_EMIT:
+                    return self._emit_too_large(metric, when)
+                return self._send(seq, payload)
+            finally:
+                self._busy = self._is_finished
+                if self._deferred:
+                    self._emit_deferred()
 
     def emit(self, payload: Payload, timestamp_us: int | None = None) -> bool:
-        """Emit one event; return whether the transport took it. Raises nothing, but in strict mode."""
-        if os.getpid() != self._pid:
+        """Emit one event; return whether the transport took it.
+
+        A signal handler, or a finalizer, may log in the middle of this thread's logging. Its event waits until the
+        one that it interrupted is out; True then says that it is in line.
+        """
+        if os.getpid() != self._emitting_pid:
             self._enter_child()
-        if not self._additive:
-            payload = as_published(payload)
         with self._lock:
             when = now_us() if timestamp_us is None else timestamp_us
+            if self._is_finished:
+                return self.refuse("ended", f"events of run {self.stream.run_id!r} came after its end")
+            if self._busy:
+                self._deferred.append((payload, when))
+                return True
             try:
-                encoded = self._encode(payload, self._seq + 1, when)
-                if len(encoded) > FRAME_MAX_EMIT:
-                    return self._emit_too_large(payload, when)
-            except EncodeError as error:
-                return self.refuse("value", f"{type(payload).__name__} can't be sent: {error}", error)
-            return self._send(self._seq + 1, encoded)
+                self._busy = True
+                return self._emit(payload, when)
+            finally:
+                self._busy = self._is_finished
+                if self._deferred:
+                    self._emit_deferred()
+
+    def finish(self, last: Payload | None) -> None:
+        """Emit the last event, and let no other thread's come after it. spec: EVT-RUN_END-2.1"""
+        self._forget_parent()
+        with self._lock:
+            if self._is_finished:
+                return
+            try:
+                if self._busy:  # a signal handler ends the run inside of an event; whether that is out can't be known
+                    self._seq += 1
+                    self._lost = (self._lost[0] if self._lost else self._seq, self._seq)
+                self._busy = True
+                while self._deferred:
+                    self._emit(*self._deferred.pop(0))
+                if last is not None:
+                    self._emit(last, now_us())
+            finally:
+                self._is_finished = True
+
+    def _emit_deferred(self) -> None:
+        """Emit what was logged in the meantime, by this thread itself; nobody else gets in between."""
+        while self._deferred:
+            try:
+                self._busy = True
+                self._emit(*self._deferred.pop(0))
+            finally:
+                self._busy = self._is_finished
+
+    def _emit(self, payload: Payload, when: int) -> bool:
+        if not self._additive:
+            payload = as_published(payload)
+        try:
+            encoded = self._encode(payload, self._seq + 1, when)
+        except EncodeError as error:
+            return self.refuse("value", f"{type(payload).__name__} can't be sent: {error}", error)
+        if len(encoded) > FRAME_MAX_EMIT:
+            return self._emit_too_large(payload, when)
+        return self._send(self._seq + 1, encoded)
 
     def _encode(self, payload: Payload, seq: int, timestamp_us: int) -> bytes:
         return encode(
@@ -175,47 +243,55 @@ class StreamEmitter:
             )
         )
 
-    def _emit_too_large(self, payload: Payload, timestamp_us: int) -> bool:
-        """Split or cut an event that no receiver would take. spec: FRM-3"""
+    def _emit_too_large(self, payload: Payload, when: int) -> bool:
+        """Split or cut an event that no receiver would take. spec: FRM-3.10, FRM-3.11"""
         if isinstance(payload, MetricBatch):
             parts = split_batch(payload)
             if len(parts) > 1:
-                first, second = (self.emit(part, timestamp_us) for part in parts)
-                return first and second
-        short = shrink(payload, self._save_text)
-        encoded = None if short is None else self._encode(short, self._seq + 1, timestamp_us)
-        if encoded is None or len(encoded) > FRAME_MAX_EMIT:
+                sent = [self._emit(part, when) for part in parts]  # every one, whatever became of another
+                return all(sent)
+        texts: list[Path] = []
+        short = shrink(payload, lambda kind, text: self._save_text(kind, text, texts))
+        if short is None or len(self._encode(short, self._seq + 1, when)) > FRAME_MAX_EMIT:
             return self.refuse("size", f"{type(payload).__name__} is larger than a frame can be: not sent")
         self._cut += 1
         self.warn("cut", f"a {type(payload).__name__} was too long and has been cut; its full text is kept as a file")
-        return self._send(self._seq + 1, encoded)
+        for path in texts:  # before the event itself, which may be the last one of the stream
+            self._emit(Artifact(self.stream.run_id, to_text(path), "log", path.name, {"xtrack.full_text": True}), when)
+        return self._send(self._seq + 1, self._encode(short, self._seq + 1, when))
 
-    def _save_text(self, kind: str, text: str) -> str | None:
+    def _save_text(self, kind: str, text: str, saved: list[Path]) -> str | None:
         if self._attachments is None:
             return None
-        path = self._attachments / f"{kind}-{self._session_id[:8]}-{self._seq + 1}.txt"
+        self._texts += 1
+        path = self._attachments / f"{kind}-{self._session_id[:8]}-{self._texts}.txt"
         try:
             make_private_dir(self._attachments)
             write_private(path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             self.warn("attachment", f"the full text of a {kind} could not be kept: {error}")
             return None
-        return to_text(str(path))
+        saved.append(path)
+        return to_text(path)
 
     def _send(self, seq: int, payload: bytes) -> bool:
+        # Taken from here on, whatever happens: when a signal handler raises, the event may be out all the same, and
+        # another one of its seq would be dropped by every reader.
+        self._seq = seq
         try:
             if self._lost:
                 self._declare_lost()
             self._transport.send(seq, payload)
-        except TransportError as error:
-            self._seq = seq
+        except BaseException as error:
             self._lost = (self._lost[0] if self._lost else seq, seq)
+            if not isinstance(error, Exception):
+                raise  # Ctrl-C; if the event did go out, its declared loss does no harm. spec: STR-7
             self._dropped += 1
             if self._strict:
+                self._raised = error
                 raise
-            self.warn("dropped", f"events are being lost: {error}")
+            self.warn("dropped", f"events are being lost: {describe(error)}")
             return False
-        self._seq = seq
         self._accepted += 1
         self._accepted_bytes += len(payload)
         return True
@@ -231,77 +307,117 @@ class StreamEmitter:
 
     def answer(self, result: CommandResult) -> bool:
         """Send the answer to a command. It has no seq; a peer of the published protocol gets it as a log event."""
+        if not self.is_open:
+            return False
         if not self._additive:
             return self.emit(result)
-        with self._lock:
-            try:
-                return self._transport.send_control(self._encode(result, 0, now_us()))
-            except TransportError as error:
-                self.warn("command", f"the answer to a command could not be sent: {error}")
-                return False
+        try:
+            sent = self._transport.send_control(self._encode(result, 0, now_us()))
+        except (EncodeError, TransportError) as error:
+            self.warn("command", f"the answer to a command could not be sent: {error}")
+            return False
+        if not sent:  # whoever asked has given up: nothing that a line on stderr could help
+            self.warn("unheard", "", quietly=True)
+        return sent
 
     def flush(self, until: Promise, timeout: float) -> bool:
         """Wait until all that was emitted is kept as ``until`` says; return whether it is."""
-        with self._lock:
-            try:
-                if self._lost:
+        if not self.is_open:
+            return True  # this process has emitted nothing
+        try:
+            with self._lock:
+                if self._lost and (self._is_finished or not self._busy):
                     self._declare_lost()
-                return self._transport.flush(until, timeout) and not self._lost
-            except TransportError as error:
-                if self._strict:
-                    raise
-                self.warn("flush", f"what was logged may not be on disk: {error}")
-                return False
+            # Without the lock: to wait for a disk must not stop the other threads.
+            return self._transport.flush(until, timeout) and not self._lost
+        except TransportError as error:
+            if self._strict:
+                self._raised = error
+                raise
+            self.warn("flush", f"what was logged may not be on disk: {error}")
+            return False
 
     def close(self) -> None:
         """Release the transport."""
+        if not self.is_open:
+            return
         with self._lock:
             try:
                 self._transport.close()
             except TransportError as error:
                 if self._strict:
+                    self._raised = error
                     raise
                 self.warn("close", f"what was logged may not be on disk: {error}")
 
     # ------------------------------------------------------------------------------------------ complaints
 
-    def refuse(self, kind: str, text: str, error: XTrackError | TypeError | ValueError | None = None) -> bool:
-        """Count a call that can't become an event, and warn; raise in strict mode. Returns False."""
-        self._refused += 1
+    def refuse(self, kind: str, text: str, error: Exception | None = None) -> bool:
+        """Count a call that can't become an event as it is, and warn; raise in strict mode. Returns False."""
+        self._forget_parent()
+        with self._warning:
+            self._refused += 1
         if self._strict:
-            raise error or ValueError(text)
+            self._raised = error or ValueError(text)
+            raise self._raised
         self.warn(kind, text)
         return False
 
-    def warn(self, kind: str, text: str) -> None:
-        """Write one line on stderr, at most one a minute of each kind; count them all."""
-        count, last = self._warned.get(kind, (0, 0.0))
-        now = time.monotonic()
-        due = count == 0 or now - last >= _WARN_SECONDS
-        self._warned[kind] = (count + 1, now if due else last)
-        if due:
+    def failed(self, call: str, error: Exception) -> bool:
+        """Count an error that came out of a call where none should; return whether it must not go further."""
+        if error is self._raised:  # strict mode's own
+            self._raised = None
+            return False
+        self._forget_parent()
+        with self._warning:
+            self._refused += 1
+        if not self._strict:
+            self.warn("call", f"{call} failed: {describe(error)}")
+        return not self._strict
+
+    def warn(self, kind: str, text: str, *, quietly: bool = False) -> None:
+        """Write one line on stderr, at most one a minute of each kind; count them all, the quiet ones too."""
+        self._forget_parent()
+        with self._warning:
+            count, last = self._warned.get(kind, (0, 0.0))
+            now = time.monotonic()
+            due = count == 0 or now - last >= _WARN_SECONDS
+            self._warned[kind] = (count + 1, now if due else last)
+        if due and not quietly:
             say(f"warning: {text}" + (f" ({count + 1} so far)" if count else ""))
 
     # ------------------------------------------------------------------------------------------ forks
 
-    def _enter_child(self) -> None:
-        """Open this process's own stream: the parent's belongs to the parent. spec: STR-3"""
+    def _forget_parent(self) -> None:
+        """In a forked child, begin a stream of its own: the parent's belongs to the parent. spec: STR-3"""
         pid = os.getpid()
-        # The parent's lock may have been held by a thread that doesn't exist here. setdefault is atomic.
+        if self._pid == pid:
+            return
+        # Several threads of the child may come here at once, and the parent's lock may have been held by a thread that
+        # doesn't exist here. setdefault is atomic.
         with self._forks.setdefault(pid, threading.RLock()):
             if self._pid == pid:
                 return
             parent = self._transport
-            self._begin(StreamId(self.stream.run_id, self.stream.worker_id, new_session_id()))
             self._transport = parent.for_child()
-            self._pid = pid
+            self._begin(StreamId(self.stream.run_id, self.stream.worker_id, new_session_id()))
+
+    def _enter_child(self) -> None:
+        """Open the stream of a forked child, with a run_start that says what it is. spec: STR-3"""
+        self._forget_parent()
+        with self._lock:
+            if self.is_open:
+                return  # another thread of this child was quicker
             try:
                 self._transport.open(StreamInfo(stream=self.stream))
             except XTrackError as error:
+                self._emitting_pid = self._pid  # once is enough: its events are dropped, and counted
                 if self._strict:
+                    self._raised = error
                     raise
                 self.warn("child", f"a forked child's events are lost: {error}")
                 return
+            self._emitting_pid = self._pid
             self.emit(RunStart(self.stream.run_id, sub=True))
 
 
@@ -322,13 +438,16 @@ def as_published(payload: Payload) -> Payload:
     return payload
 
 
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: "\\t"}
+
+
 def say(text: str) -> None:
-    """Write a line on stderr, if there is one."""
+    """Write a line on stderr, if there is one; a single line, whatever was logged."""
     stream = sys.stderr
     if stream is None:  # pythonw, or a daemon that closed it
         return
     try:
-        stream.write(f"xtrack: {text}\n")
+        stream.write(f"xtrack: {text.translate(_CONTROLS)}\n")
         stream.flush()
     except (OSError, ValueError):
         return  # a closed or broken stderr must not stop the training, and there is nobody to tell

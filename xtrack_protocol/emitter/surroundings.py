@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import platform
 import re
-import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +13,11 @@ from xtrack_protocol.emitter.values import to_text
 from xtrack_protocol.ir import EnvironmentInfo, SourceInfo
 
 _GIT_SECONDS: Final = 2.0
-_SECRET_NAME: Final = re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|api_?key|credential|private)")
+_SECRET_NAME: Final = re.compile(
+    r"(?i)((?<![a-z])pass(?![a-z])|passw(or)?d|passphrase|passcode|secret|token(?![a-z])|(api|access|private)[-_]?key"
+    r"|credential)"
+)
+"""Not ``--tokenizer``, ``--max-tokens`` or ``--passes``, of which machine learning is full."""
 
 
 def find_source() -> SourceInfo:
@@ -37,6 +36,9 @@ def find_source() -> SourceInfo:
 def _git(folder: Path) -> tuple[str | None, str | None, str | None]:
     if not any((parent / ".git").exists() for parent in (folder.absolute(), *folder.absolute().parents)):
         return None, None, None  # spares most scripts outside a repository the processes
+    import shutil
+    import subprocess
+
     if shutil.which("git") is None:
         return None, None, None
 
@@ -63,7 +65,7 @@ def _git(folder: Path) -> tuple[str | None, str | None, str | None]:
 
 def strip_credentials(url: str) -> str:
     """Return a repository's URL without user, password and query. ``git@host:path`` stays: it holds no secret."""
-    return to_text(re.sub(r"^(\w[\w+.-]*://)[^/@]*@", r"\1", url).split("?", 1)[0])
+    return to_text(re.sub(r"^(\w[\w+.-]*://)[^/?#]*@", r"\1", url).split("?")[0].split("#")[0])
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:
@@ -88,6 +90,9 @@ def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None =
 
     No accelerator is asked: that could start a driver, or a framework, behind the script's back.
     """
+    import fnmatch
+    import platform
+
     environ = os.environ if environ is None else environ
     variables = {
         name: to_text(value)
@@ -97,6 +102,6 @@ def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None =
     return EnvironmentInfo(
         python_version=platform.python_version(),
         platform=platform.platform(),
-        hostname=socket.gethostname(),
+        hostname=platform.node() or None,
         env_vars=variables,
     )
