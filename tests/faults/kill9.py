@@ -82,6 +82,11 @@ class Trial:
     status: str = ""
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def moment(self) -> int:
+        """How many calls had returned when the kill struck: for a worker's own death, exactly what it has told."""
+        return self.told_at_kill if self.victim == "launcher" else self.told
+
 
 def run_trial(victim: str, planned: int, jitter: float) -> Trial:
     """Start, kill, read back."""
@@ -121,10 +126,8 @@ def _kill(trial: Trial, folder: Path, jitter: float) -> None:
                 if not chunk:
                     break
                 trial.told += len(chunk)
-            if not killed:
-                trial.problems.append("the worker ended before the kill")
     except ProcessLookupError:
-        trial.problems.append("the victim was gone before the kill")
+        trial.told = EVENTS  # gone before the kill: it was through
     finally:
         if trial.victim == "worker":
             launcher.wait(60)  # it records what it saw
@@ -193,15 +196,15 @@ def _read_back(trial: Trial, root: Path) -> None:
         trial.problems.append(f"the spool has {len(records)} records, the store {len(seqs)} events")
     trial.problems += [problem for problem in problems if "torn" not in problem.lower()]
     expected = {"worker": {"killed"}, "launcher": {"completed"}, "both": {"running"}}[trial.victim]
+    if trial.moment >= EVENTS:
+        expected.add("completed")  # the machine was busy: the worker was through before the kill struck
     if not trial.problems and trial.status not in expected:
         trial.problems.append(f"status {trial.status}")
 
 
 def is_sound(trial: Trial) -> bool:
     """Whether nothing was lost, doubled, disordered or untrue. One call may have been under way."""
-    late = trial.told_at_kill >= EVENTS
-    problems = [problem for problem in trial.problems if not (late and problem.startswith("status"))]
-    return not (trial.lost or trial.twice or trial.disordered or problems) and trial.beyond <= 1
+    return not (trial.lost or trial.twice or trial.disordered or trial.problems) and trial.beyond <= 1
 
 
 def run_trials(kills: int, seed: int, jobs: int = 2) -> list[Trial]:
@@ -218,11 +221,11 @@ def table(trials: list[Trial], seed: int) -> str:
     lines = [f"{len(trials)} kills, seed {seed}, {EVENTS} calls a worker", ""]
     lines.append(f"{'killed at call':>16} {'kills':>6}  " + " ".join(f"{victim:>9}" for victim in VICTIMS))
     for first in range(0, EVENTS, width):
-        here = [trial for trial in trials if first <= trial.told_at_kill < first + width]
+        here = [trial for trial in trials if first <= trial.moment < first + width]
         by = Counter(trial.victim for trial in here)
         counts = " ".join(f"{by[victim]:>9}" for victim in VICTIMS)
         lines.append(f"{first:>7} - {first + width - 1:<6} {len(here):>6}  {counts}")
-    late = sum(trial.told_at_kill >= EVENTS for trial in trials)
+    late = sum(trial.moment >= EVENTS for trial in trials)
     lines += [f"{'after the last':>16} {late:>6}", ""]
     for name in ("told", "found", "beyond", "lost", "twice", "disordered"):
         lines.append(f"{name:>12} {sum(getattr(trial, name) for trial in trials):>10}")
