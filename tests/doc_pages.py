@@ -31,7 +31,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-LANGUAGES = frozenset({"python", "bash", "console", "toml", "text"})
+LANGUAGES = frozenset({"python", "bash", "console", "toml", "text", "mermaid"})
 SECONDS = 100
 """For one block."""
 

@@ -7,6 +7,9 @@
     ├── WireError               bytes and events don't fit together
     │   ├── EncodeError         an event can't be written
     │   └── DecodeError         bytes are no legal frame; carries the class, the offset and the field
+    ├── SessionError            two peers don't get on with each other
+    │   ├── LocalSessionError   this side asks for what the state of the session doesn't allow
+    │   └── RemoteSessionError  the other side has broken a rule; the session is over
     ├── SpoolError              a spool can't be written or read
     │   └── NotASegment         a file is no segment of checked records
     ├── TransportError          events can't be handed on
@@ -131,6 +134,32 @@ class DecodeError(WireError):
     def at(self, offset: int, length: int) -> DecodeError:
         """Return the same error, placed at the bytes ``[offset, offset + length)``."""
         return DecodeError(self.kind, self.reason, offset=offset, length=length, path=self.path, fatal=self.fatal)
+
+
+class SessionError(XTrackError):
+    """Two peers don't get on with each other."""
+
+
+class LocalSessionError(SessionError, RuntimeError):
+    """This side asks for what the session doesn't allow: ``call``, the ``state`` it is in, and ``problem``."""
+
+    def __init__(self, call: str, state: str, problem: str) -> None:
+        self.call = call
+        self.state = state
+        self.problem = problem
+        super().__init__(f"{call} in state {state!r}: {problem}")
+
+
+class RemoteSessionError(SessionError):
+    """The other side has broken a rule, and the connection can't go on.
+
+    ``code``: a class of ERR-1 where its bytes are no frames, else ``protocol_error``. ``reason``: which rule.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"{code}: {reason}")
 
 
 class SpoolError(XTrackError, OSError):

@@ -48,6 +48,44 @@ METRIC_NAMES_WARN: Final = 10_000
 LIVENESS_LOST_US: Final = 5 * 60 * 1_000_000
 """Microseconds without any sign of life after which a worker that never ended counts as lost. spec: FLD-6"""
 
+HELLO_SECONDS: Final = 2.0
+"""Seconds a client waits for the answer to its hello: long for a collector, short for a training that begins.
+spec: VER-3"""
+
+PING_SECONDS: Final = 20.0
+"""Seconds of silence after which a peer of a session is asked whether it is there. spec: CTL-10"""
+
+IDLE_SECONDS: Final = 60.0
+"""Seconds of silence, two unanswered pings in them, after which a session's connection is given up. spec: CTL-10"""
+
+FIRST_FRAME_SECONDS: Final = 5.0
+"""Seconds a server waits for the first frame of a connection: whoever has connected has it ready. spec: CTL-14"""
+
+FRAME_SECONDS: Final = 30.0
+"""Seconds within which a frame that was begun must be whole: 1 MiB at 35 kB/s, or a slow peer that holds memory.
+spec: CTL-14"""
+
+RECONNECT_SECONDS: Final = (0.1, 30.0)
+"""The shortest and the longest wait between attempts to connect; it doubles from one to the other. spec: DLV-6"""
+
+RETRY_AFTER_MAX: Final = 3600.0
+"""Seconds of ``retry_after`` that a client obeys at most: a mistaken one must not silence it for good. spec: CTL-7"""
+
+SESSION_FRAME_MIN: Final = 64 * 1024
+"""Bytes of payload that every server takes at the least; a welcome that names less is refused. spec: CTL-6"""
+
+OUTPUT_MAX: Final = 4 * MIB
+"""Bytes that a session keeps for a peer that doesn't read, before it is given up."""
+
+STREAMS_MAX: Final = 1024
+"""Streams that one connection may open."""
+
+WINDOW_EVENTS: Final = 10_000
+"""Events of one connection that a server lets be on their way: at 100,000 events/s, 100 ms of commits. spec: CTL-6"""
+
+WINDOW_BYTES: Final = 4 * MIB
+"""Bytes of payload of one connection that a server lets be on their way. spec: CTL-6"""
+
 
 @attrs.frozen(kw_only=True)
 class DecodeLimits:

@@ -1,6 +1,86 @@
-"""How two peers talk: streams and their sequence numbers. No I/O; time is an argument."""
+"""How two peers talk: streams and their sequence numbers, and both ends of a connection. No I/O; time is an argument.
 
+``EmitterSession`` and ``CollectorSession`` take the bytes that came and the time; they return what these mean, what to
+send, and when to look again. Their transition tables are data, in ``_tables``. spec: CTL-5, VER-3
+"""
+
+from xtrack_protocol.session._incoming import CollectorLimits
+from xtrack_protocol.session._tables import ConnectionState, StreamState
+from xtrack_protocol.session.backoff import Backoff
+from xtrack_protocol.session.collector import Authenticate, CollectorSession
+from xtrack_protocol.session.emitter import EmitterSession
+from xtrack_protocol.session.events import (
+    Acked,
+    CollectorEvent,
+    CommandReceived,
+    CommandResultReceived,
+    Drained,
+    EmitterEvent,
+    EventPublished,
+    EventsReceived,
+    FellBack,
+    FrameRefused,
+    HelloReceived,
+    PeerFailed,
+    PeerGone,
+    PeerRefused,
+    PlainPeer,
+    Refusal,
+    Rejected,
+    Rewound,
+    SkipDeclared,
+    StreamHeld,
+    StreamOpened,
+    StreamOpenRequested,
+    StreamRefused,
+    SubscribeRequested,
+    UnsubscribeRequested,
+    Welcomed,
+    WindowOpened,
+)
+from xtrack_protocol.session.published import as_published, published_payload
 from xtrack_protocol.session.rangeset import RangeSet
 from xtrack_protocol.session.streams import LEGACY_PREFIX, StreamId, StreamResolver
 
-__all__ = ["LEGACY_PREFIX", "RangeSet", "StreamId", "StreamResolver"]
+__all__ = [
+    "LEGACY_PREFIX",
+    "Acked",
+    "Authenticate",
+    "Backoff",
+    "CollectorEvent",
+    "CollectorLimits",
+    "CollectorSession",
+    "CommandReceived",
+    "CommandResultReceived",
+    "ConnectionState",
+    "Drained",
+    "EmitterEvent",
+    "EmitterSession",
+    "EventPublished",
+    "EventsReceived",
+    "FellBack",
+    "FrameRefused",
+    "HelloReceived",
+    "PeerFailed",
+    "PeerGone",
+    "PeerRefused",
+    "PlainPeer",
+    "RangeSet",
+    "Refusal",
+    "Rejected",
+    "Rewound",
+    "SkipDeclared",
+    "StreamHeld",
+    "StreamId",
+    "StreamOpenRequested",
+    "StreamOpened",
+    "StreamRefused",
+    "StreamResolver",
+    "StreamState",
+    "SubscribeRequested",
+    "UnsubscribeRequested",
+    "Welcomed",
+    "WindowOpened",
+    "as_published",
+    "published_payload",
+]
