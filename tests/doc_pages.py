@@ -4,8 +4,8 @@ A page's blocks are run in their order, in one empty folder with a copy of the e
 
 - ``python`` blocks all in one fresh process, so that later ones see the names of earlier ones;
 - ``bash`` blocks each in a bash that stops at the first failing command;
-- ``console`` blocks command by command (lines after ``$``): what stands below a command is what it must print. A command
-  must succeed unless ``$ echo $?`` comes next, which shows what its exit status must be.
+- ``console`` blocks command by command (lines after ``$``): what stands below a command is what it must print. A
+  command must succeed unless ``$ echo $?`` comes next, which shows what its exit status must be.
 
 - ``toml`` blocks are an ``xtrack.toml``, and must be good settings.
 
@@ -94,9 +94,16 @@ def blocks_of(page: Path) -> list[Block]:
 
 def agrees(expected: str, printed: str) -> bool:
     """Whether ``printed`` is ``expected``, in which ... is any text; white space counts only as such."""
-    parts = [r"\s+".join(map(re.escape, part.split())) for part in expected.split("...")]
-    pattern = r"\s*" + r"\s*.*?\s*".join(parts) + r"\s*"
-    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+    return re.fullmatch(rf"\s*{_pattern(expected)}\s*", printed, re.DOTALL) is not None
+
+
+def says(message: str, printed: str) -> bool:
+    """Whether ``message``, in which ... is any text, stands somewhere in ``printed``."""
+    return re.search(_pattern(message), printed, re.DOTALL) is not None
+
+
+def _pattern(text: str) -> str:
+    return r"\s*.*?\s*".join(r"\s+".join(map(re.escape, part.split())) for part in text.split("..."))
 
 
 # ------------------------------------------------------------------------------------------ running

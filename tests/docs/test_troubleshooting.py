@@ -1,0 +1,484 @@
+"""Each row of the troubleshooting page: the condition is provoked for real, and its message compared with the page's.
+
+A provocation gets an empty folder and returns all that was said: on both streams by a process, or by an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from doc_pages import DOCS, environment, says
+
+from xtrack_protocol import Envelope, Metric, RunStart, Tracker, encode_frame, stream_file
+from xtrack_protocol.collector import RunManager, send_command
+from xtrack_protocol.errors import XTrackError
+from xtrack_protocol.session import StreamId
+from xtrack_protocol.settings import Settings
+from xtrack_protocol.spool import SpoolDir, StreamWriter
+from xtrack_protocol.storage import SQLiteStore, open_store
+
+PAGE = DOCS / "troubleshooting.md"
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+
+
+def rows() -> list[str]:
+    """Return the messages of the page: the first cells of its tables, code spans taken off."""
+    found = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            cell = re.match(r"\| (`+) ?(.+?) ?\1 \|", line)
+            assert cell, line
+            found.append(cell[2].replace("\\|", "|"))
+    return found
+
+
+PROVOCATIONS: dict[str, Callable[[Path], str]] = {}
+
+
+def row(message: str) -> Callable[[Callable[[Path], str]], Callable[[Path], str]]:
+    """Say which row of the page a provocation is for."""
+
+    def register(provoke: Callable[[Path], str]) -> Callable[[Path], str]:
+        assert message not in PROVOCATIONS
+        PROVOCATIONS[message] = provoke
+        return provoke
+
+    return register
+
+
+def test_every_row_is_provoked() -> None:
+    found = rows()
+    assert len(found) == len(set(found))
+    assert set(found) == set(PROVOCATIONS)
+
+
+@posix
+@pytest.mark.parametrize("message", PROVOCATIONS)
+def test_message(message: str, tmp_path: Path) -> None:
+    said = PROVOCATIONS[message](tmp_path)
+    assert says(message, said), f"expected: {message}\nsaid: {said}"
+
+
+# ------------------------------------------------------------------------------------------ how to provoke
+
+
+@contextmanager
+def raises() -> Iterator[list[str]]:
+    """Put into the list what an error of ours, or a TypeError, says."""
+    said: list[str] = []
+    with pytest.raises((XTrackError, TypeError)) as caught:
+        yield said
+    said.append(str(caught.value))
+
+
+def python(folder: Path, code: str, **variables: str) -> str:
+    """Run a script and return what it said."""
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(code), encoding="utf-8")
+    return command(folder, sys.executable, str(script), **variables)
+
+
+def command(folder: Path, *argv: str, **variables: str) -> str:
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env={**environment(folder), **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout
+
+
+def starting(folder: Path, **variables: str) -> str:
+    """Start a run in a process of its own, with these variables."""
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1')", **variables)
+
+
+def logging(folder: Path, call: str) -> str:
+    """Start a run and do something with it."""
+    code = f"import xtrack_protocol\nwith xtrack_protocol.start_run(run_id='run-1') as run:\n    {call}\n"
+    return python(folder, code)
+
+
+def settings(folder: Path) -> Settings:
+    return Settings(dir=folder / "xtrack", quiet=True)
+
+
+def spool_with(folder: Path, *run_ids: str) -> SpoolDir:
+    for run_id in run_ids:
+        with Tracker.start_run(run_id=run_id, settings=settings(folder)) as run:
+            run.log_metric("loss", 0.5, step=1)
+    return SpoolDir(folder / "xtrack")
+
+
+def xtrack(folder: Path, *argv: str) -> str:
+    return command(folder, sys.executable, "-m", "xtrack_protocol.cli", *argv)
+
+
+def capture(folder: Path, change: Callable[[bytes], bytes] = lambda data: data) -> str:
+    frames = [
+        encode_frame(Envelope.of(payload, seq=seq, timestamp_us=seq))
+        for seq, payload in enumerate([RunStart("run-1"), *(Metric("run-1", "loss", 0.5, n) for n in range(9))], 1)
+    ]
+    path = folder / "capture.bin"
+    path.write_bytes(change(b"".join(frames)))
+    return str(path)
+
+
+def decode(folder: Path, *argv: str) -> str:
+    return command(folder, sys.executable, "-m", "xtrack_protocol.decode", *argv)
+
+
+# ------------------------------------------------------------------------------------------ starting
+
+
+@row("XTRACK_TRANSPORT='...': no such transport. Known: ...")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_TRANSPORT="tpc")
+
+
+@row("...: can't be written: .... Make room or set XTRACK_DIR to a folder that can be written")
+def _(folder: Path) -> str:
+    (folder / "file").write_text("")
+    return starting(folder, XTRACK_DIR=str(folder / "file"))
+
+
+@row(".../xtrack.toml: ...: no such setting. Known: ...")
+def _(folder: Path) -> str:
+    if sys.version_info < (3, 11):
+        pytest.skip("this Python reads no TOML by itself")
+    (folder / "xtrack.toml").write_text("expermient = 'iris'\n")
+    return starting(folder)
+
+
+@row("xtrack.toml='...': can't be read: ...")
+def _(folder: Path) -> str:
+    if sys.version_info < (3, 11):
+        pytest.skip("this Python reads no TOML by itself")
+    (folder / "xtrack.toml").write_text("experiment = iris\n")
+    return starting(folder)
+
+
+@row("XTRACK_WORLD_SIZE='...': must be a whole number, 1 or more")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_WORLD_SIZE="many")
+
+
+@row("XTRACK_CONFIG='...': no such file")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_CONFIG="nowhere.toml")
+
+
+@row("XTRACK_TRANSPORT='stdio': no descriptor was handed down")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_TRANSPORT="stdio")
+
+
+@row("XTRACK_FD=...: is not open")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_TRANSPORT="stdio", XTRACK_FD="77")
+
+
+@row("unix:...: no collector answers: ...")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_TRANSPORT="unix", XTRACK_SOCKET=str(folder / "nobody.sock"))
+
+
+@row("...: holds something else than frames. Set XTRACK_FILE to another path")
+def _(folder: Path) -> str:
+    (folder / "notes.txt").write_text("not frames")
+    return starting(folder, XTRACK_TRANSPORT="file", XTRACK_FILE="notes.txt")
+
+
+@row("run '...' was deleted here. Choose another run id")
+def _(folder: Path) -> str:
+    spool_with(folder, "run-1")
+    with open_store(f"local:{folder / 'xtrack'}") as store:
+        store.delete_run("run-1")
+    return starting(folder)
+
+
+@row("run_id='...': has ... bytes of UTF-8, more than 1024")
+def _(folder: Path) -> str:
+    with raises() as said:
+        Tracker.start_run(run_id="x" * 1025, settings=settings(folder))
+    return said[0]
+
+
+# ------------------------------------------------------------------------------------------ logging
+
+
+@row("warning: log_metric('...'): ... is no single number ... The value was not logged")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log_metric('loss', [0.5, 0.4])")
+
+
+@row("log_metrics takes names with values, not ...")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log_metrics(0.5)")
+
+
+@row("log_params takes names with values, not ...")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log_params('lr')")
+
+
+@row("log() takes a message; for numbers by name there is log_metrics(mapping, step=...)")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log({'loss': 0.5})")
+
+
+@row("warning: param '...': JSON has no form for ...; its repr was logged")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log_param('model', object())")
+
+
+@row("warning: ... is not there (yet); it was logged without size and checksum")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log_artifact('nowhere.bin')")
+
+
+@row("warning: a ... was too long and has been cut; its full text is kept as a file")
+def _(folder: Path) -> str:
+    return logging(folder, "run.log('x' * 2_000_000)")
+
+
+@row("warning: ... on run '...', which has ended. ...")
+def _(folder: Path) -> str:
+    return logging(folder, "run.end(); run.log_metric('loss', 0.5)")
+
+
+@row("no run has been started. Call start_run() first")
+def _(folder: Path) -> str:
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.log_metric('loss', 0.5)")
+
+
+FULL_DISK = """
+    import resource
+    import xtrack_protocol
+    run = xtrack_protocol.start_run(run_id="run-1")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY))   # no file may grow beyond it
+    for step in range(5000):
+        run.log_metric("loss", 0.5, step=step)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    run.end()
+"""
+
+
+@row("warning: events are being lost: ...: can't be written: ...")
+def _(folder: Path) -> str:
+    return python(folder, FULL_DISK)
+
+
+@row("... of ... events of ... were lost; see above")
+def _(folder: Path) -> str:
+    said = python(folder, FULL_DISK)
+    with open_store(f"local:{folder / 'xtrack'}") as store:
+        assert store.get_run("run-1").lost_events > 0
+        assert store.get_run("run-1").status == "completed"
+    return said
+
+
+# ------------------------------------------------------------------------------------------ asking
+
+
+@row("no run '...'. `xtrack ls` lists the runs there are")
+def _(folder: Path) -> str:
+    return xtrack(folder, "show", "run-1")
+
+
+@row("'...' is the start of ... run ids: .... Give more of the id")
+def _(folder: Path) -> str:
+    spool_with(folder, "run-1", "run-2")
+    return xtrack(folder, "show", "run-")
+
+
+@row("store='...': no known kind of store. ...")
+def _(folder: Path) -> str:
+    return xtrack(folder, "ls", "--store", "runs.db")
+
+
+@row("...: is no SQLite database")
+def _(folder: Path) -> str:
+    (folder / "runs.db").write_text("not a database, and long enough to be looked at")
+    return xtrack(folder, "ls", "--store", "sqlite:///runs.db")
+
+
+@row("...: is a SQLite database, but no store of XTrack")
+def _(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / "runs.db")) as database:
+        database.execute("CREATE TABLE runs (id TEXT)")
+        database.commit()
+    return xtrack(folder, "ls", "--store", "sqlite:///runs.db")
+
+
+@row("...: was written by a newer version of xtrack-protocol ... Upgrade with `pip install -U xtrack-protocol`")
+def _(folder: Path) -> str:
+    SQLiteStore(folder / "runs.db").close()
+    with closing(sqlite3.connect(folder / "runs.db")) as database:
+        database.execute("PRAGMA user_version = 999")
+        database.commit()
+    return xtrack(folder, "ls", "--store", "sqlite:///runs.db")
+
+
+@row("...: another process has held it locked for more than ... s. Wait for that process, or end it")
+def _(folder: Path) -> str:
+    with SQLiteStore(folder / "runs.db") as store, closing(sqlite3.connect(folder / "runs.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with raises() as said:
+            store.expect_run("run-1")
+    return said[0]
+
+
+@row("...: it can only be read. ...")
+def _(folder: Path) -> str:
+    SQLiteStore(folder / "runs.db").close()
+    with open_store("sqlite:///" + str(folder / "runs.db"), read_only=True) as store, raises() as said:
+        store.expect_run("run-1")
+    return said[0]
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+@row("...: not an XTrack file: it looks like ...")
+def _(folder: Path) -> str:
+    (folder / "notes.txt").write_text("these are notes\n")
+    return decode(folder, "notes.txt")
+
+
+@row("unsupported_version at v: ...")
+def _(folder: Path) -> str:
+    return decode(folder, capture(folder, lambda data: data.replace(b'"v":1', b'"v":2', 1)))
+
+
+@row("bad_json: ...")
+def _(folder: Path) -> str:
+    return decode(folder, capture(folder, lambda data: data.replace(b'{"t"', b'["t"', 1)))
+
+
+@row("truncated: ...")
+def _(folder: Path) -> str:
+    return decode(folder, capture(folder, lambda data: data[:-10]))
+
+
+@row("frame_too_large: ...")
+def _(folder: Path) -> str:
+    return decode(folder, "--max-frame", "90", capture(folder))
+
+
+@row("... unverified (recovered behind damage)")
+def _(folder: Path) -> str:
+    return decode(folder, capture(folder, lambda data: data[:2] + b"\xff" + data[3:]))
+
+
+@row("missing seqs ...")
+def _(folder: Path) -> str:
+    return decode(folder, capture(folder, lambda data: data.replace(b'"seq":5', b'"seq":x', 1)))
+
+
+def damaged_spool(folder: Path, *positions: int) -> str:
+    (path,) = spool_with(folder, "run-1").run_dir("run-1").glob("*.xseg")
+    data = bytearray(path.read_bytes())
+    for position in positions:
+        data[position] ^= 1
+    path.write_bytes(data)
+    return str(path)
+
+
+@row("...: both copies of the segment's header are damaged")
+def _(folder: Path) -> str:
+    path = damaged_spool(folder, 20, 4096 + 20)
+    with raises() as said:
+        list(stream_file(path))
+    return said[0]
+
+
+@row("bad_checksum: ...")
+def _(folder: Path) -> str:
+    return decode(folder, damaged_spool(folder, 8192 + 40))
+
+
+@row("xtrack: warning: ...: ... bytes from byte ... on are damaged: ...")
+def _(folder: Path) -> str:
+    damaged_spool(folder, 8192 + 40)
+    return xtrack(folder, "ls")
+
+
+# ------------------------------------------------------------------------------------------ launching
+
+
+@row("...: command not found. Check the spelling and PATH")
+def _(folder: Path) -> str:
+    return xtrack(folder, "run", "--", "no-such-command")
+
+
+@row("...: can't be executed: it has no permission to be executed. `chmod +x` gives it")
+def _(folder: Path) -> str:
+    (folder / "train.sh").write_text("echo training\n")
+    return xtrack(folder, "run", "--", "./train.sh")
+
+
+@row("run '...' is there already. Resume it, or start the command under another id")
+def _(folder: Path) -> str:
+    spool = spool_with(folder, "run-1")
+    with raises() as said:
+        RunManager(root=spool.root).start_run(sys.executable, run_id="run-1")
+    return said[0]
+
+
+@row("run '...' is running already: ...")
+def _(folder: Path) -> str:
+    spool = SpoolDir(folder / "xtrack")
+    writer = StreamWriter(spool.run_dir("run-1"), StreamId("run-1", "", "session"))
+    try:
+        with raises() as said:
+            RunManager(root=spool.root).start_run(sys.executable, run_id="run-1")
+    finally:
+        writer.close()
+    return said[0]
+
+
+@row("...: no worker of run '...' is alive on this machine to take a command")
+def _(folder: Path) -> str:
+    spool = spool_with(folder, "run-1")
+    with raises() as said:
+        send_command(spool.root, "run-1", "stop")
+    return said[0]
+
+
+@row("...: no worker of run '...' answered within ... s. ...")
+def _(folder: Path) -> str:
+    with Tracker.start_run(run_id="run-1", settings=settings(folder)), raises() as said:
+        send_command(folder / "xtrack", "run-1", "stop", timeout=0.1)
+    return said[0]
+
+
+# ------------------------------------------------------------------------------------------ installing
+
+
+@row("xtrack: the command line needs click and rich, which aren't installed. Install them with ...")
+def _(folder: Path) -> str:
+    return python(
+        folder,
+        """
+        import sys
+        sys.modules["click"] = sys.modules["rich"] = None      # as where they aren't installed
+        from xtrack_protocol.cli import main
+        assert main(["ls"]) == 2
+        """,
+    )
