@@ -120,7 +120,7 @@ with open({str(out)!r}, "w") as file:
     print(fds[:4], len(fds), int(ignored, 16) & (1 << (signal.SIGXFSZ - 1)), os.environ.get("LC_CTYPE"), file=file)
 """
     # Python itself ignores SIGPIPE and SIGXFSZ when it starts, so a shell is asked.
-    shell = f"grep SigIgn /proc/self/status > {out}; ls /proc/$$/fd | tr '\\n' ' ' >> {out}"
+    shell = f"grep SigIgn /proc/self/status > {out}; cd /proc/$$/fd; echo * >> {out}"
     launcher.start_run("sh", ["-c", shell], transport="stdio").wait(30)
     ignored, fds = out.read_text().split("\n")[:2]
     assert int(ignored.split()[1], 16) == 0
