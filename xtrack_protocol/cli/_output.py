@@ -156,7 +156,7 @@ def table(header: Sequence[Column], rows: Iterable[Sequence[Any]], *, title: str
     if on_terminal():
         _rich_table(header, rows, title)
         return
-    lines = ["\t".join(column.exact_title for column in header)]
+    lines = ["\t".join(escape(column.exact_title) for column in header)]
     lines += ["\t".join(_cells(header, row, exact=True)) for row in rows]
     write("\n".join(lines) + "\n")
 
@@ -209,15 +209,14 @@ def _rich_table(header: Sequence[Column], rows: Iterable[Sequence[Any]], title: 
     from rich.table import Table
     from rich.text import Text
 
+    titles = [escape(column.title) for column in header]
     cells = [_cells(header, row, exact=False) for row in rows]
-    natural = [
-        max([cell_len(column.title), *(cell_len(row[place]) for row in cells)]) for place, column in enumerate(header)
-    ]
+    natural = [max([cell_len(text), *(cell_len(row[place]) for row in cells)]) for place, text in enumerate(titles)]
     widths = fit([column.kind for column in header], natural, terminal_width())
     made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 1))
-    for column, width in zip(header, widths, strict=False):
+    for column, text, width in zip(header, titles, widths, strict=False):
         justify: Literal["left", "right"] = "right" if column.kind in {"number", "duration"} else "left"
-        made.add_column(column.title, no_wrap=True, overflow="ellipsis", justify=justify, width=width)
+        made.add_column(Text(text), no_wrap=True, overflow="ellipsis", justify=justify, width=width)
     for texts in cells:
         made.add_row(
             *(

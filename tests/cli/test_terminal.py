@@ -1,0 +1,222 @@
+"""What people see: at a terminal of known size, with one run, fifty runs, NaN and long names."""
+
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+from cli_runs import T0, capture, stream
+
+from xtrack_protocol.cli._live import Estimate
+from xtrack_protocol.cli._output import duration_text, fit
+from xtrack_protocol.ir import Metric, Param, RunEnd, RunStart
+from xtrack_protocol.ir.lifecycle import Progress
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pty")
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[78]")
+
+
+def resize(fd, rows, columns):
+    import fcntl
+    import termios
+
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+class Terminal:
+    """A command at a terminal of its own."""
+
+    def __init__(self, *args, columns=100, rows=30):
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            time.sleep(0.05)  # for its size to be set
+            os.environ.pop("COLUMNS", None)
+            os.environ["TERM"] = "xterm"
+            os.execv(sys.executable, [sys.executable, "-m", "xtrack_protocol.cli", *map(str, args)])
+        resize(self.fd, rows, columns)
+        self.text = ""
+
+    def read(self, until=None, seconds=20):
+        deadline = time.monotonic() + seconds
+        while until is None or until not in self.text:
+            assert time.monotonic() < deadline, self.text
+            if not select.select([self.fd], [], [], 0.1)[0]:
+                continue
+            try:
+                chunk = os.read(self.fd, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            self.text += chunk.decode()
+        return self.text
+
+    def press(self, keys):
+        os.write(self.fd, keys)
+
+    def end(self):
+        self.read()
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+def look(*args, **size):
+    terminal = Terminal(*args, **size)
+    code = terminal.end()
+    assert code == 0, terminal.text
+    return ESCAPES.sub("", terminal.text).replace("\r\n", "\n")
+
+
+@pytest.fixture
+def fifty(xtrack, tmp_path):
+    events = []
+    for n in range(50):
+        run = f"20240501-1015{n:02}-1f2e3d4c"
+        name = f"run {n} with a name that goes on and on for longer than anybody's terminal is wide, surely"
+        values = [Metric(run, "loss/train", float("nan"), step=1), Metric(run, "accuracy", n / 3, step=1)]
+        payloads = [RunStart(run, name=name), Param(run, "text", "x" * 500), *values, RunEnd(run, "completed")]
+        events += stream(run, payloads, at=T0 + n * 1_000_000)
+    (tmp_path / "fifty.bin").write_bytes(capture(events))
+    assert xtrack("replay", "fifty.bin").code == 0
+
+
+@pytest.mark.parametrize("columns", [200, 100, 80, 50])
+def test_ls_of_fifty_runs(fifty, columns):
+    text = look("ls", "--all", columns=columns)
+    lines = [line for line in text.splitlines() if line.startswith(" 2024")]
+    assert len(lines) == 50
+    assert all(len(line) <= columns for line in text.splitlines())
+    assert lines[0].startswith(" 20240501-101549-1f2e3d4c ")
+    assert "…" in lines[0]
+    if columns >= 60:
+        assert "completed" in lines[0]
+    if columns == 200:
+        assert "accuracy=16.3333 loss/train=nan" in lines[0]
+
+
+def test_ls_of_one_run_and_of_none(xtrack, tmp_path):
+    assert "no runs yet. `xtrack run -- python train.py` tracks one" in look("ls")
+    (tmp_path / "a.bin").write_bytes(capture(stream("only", [RunStart("only")])))
+    xtrack("replay", "a.bin")
+    text = look("ls")
+    assert "only" in text
+    assert "running" in text
+    assert "no runs match" in look("ls", "--status", "failed")
+
+
+def test_show_metrics_compare_doctor(fifty):
+    text = look("show", "latest")
+    assert "x" * 20 in text
+    assert "…" in text
+    assert re.search(r"loss/train +1 +nan +1 +1\n", text)
+    assert re.search(r"accuracy +1 +16.3333 +1 +16.3333 +16.3333 +0\n", text)
+    text = look("metrics", "latest", "accuracy")
+    assert re.search(r"\n +1 +16.3333 +20\d\d-", text)
+    text = look("compare", "20240501-101500", "20240501-101501", "20240501-101502")
+    assert re.search(r"accuracy last +0 +0.333333 +0.666667\n", text)
+    text = look("doctor")
+    assert re.search(r"locks +ok +a held lock", text)
+
+
+def test_nothing_of_the_data_reaches_the_terminal_as_a_control(local):
+    terminal = Terminal("show", "bad-1")
+    terminal.end()
+    assert "\x1b[31m" not in terminal.text
+    assert "\\x1b[31m" in terminal.text
+    assert "\u202e" not in terminal.text
+
+
+def test_decode_cuts_lines(captured):
+    text = look("decode", captured, columns=60)
+    assert max(len(line) for line in text.splitlines()) <= 60
+    assert "2023-11-1" in text
+
+
+def test_rm_asks(local):
+    terminal = Terminal("rm", "good-1")
+    terminal.read("for good? [y/N]")
+    terminal.press(b"n\n")
+    assert terminal.end() == 130
+    terminal = Terminal("rm", "good-1")
+    terminal.read("for good? [y/N]")
+    terminal.press(b"y\n")
+    assert terminal.end() == 0
+
+
+WORKER = """
+import time, xtrack_protocol as xtrack
+with xtrack.start_run("job", quiet=True) as run:
+    for step in range(1, 1000):
+        run.log_metric("loss", 1 / step, step=step)
+        run.set_status("training", progress=(step, 1000, "steps"))
+        time.sleep(0.02)
+"""
+
+
+def test_the_live_line_and_ctrl_c():
+    terminal = Terminal("run", "--", sys.executable, "-c", WORKER, rows=20)
+    terminal.read("left |")
+    assert "\x1b[1;19r" in terminal.text  # all rows but the last one scroll
+    assert re.search(
+        r"\x1b\[20;1H\x1b\[2K\x1b\[7mjob \| training \| step \d+ \| loss 0\.\d+ \| steps \d+/1000 \|", terminal.text
+    )
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    assert "\x1b[r" in terminal.text  # the row is given back
+    assert "xtrack: run job killed in" in terminal.text
+
+
+def test_no_live_line_off_a_terminal(process):
+    assert "\x1b" not in process("run", sys.executable, "-c", "import time; time.sleep(1)").err
+
+
+def test_estimates():
+    estimate = Estimate()
+    assert estimate.left(Progress(10, 100), 5.0) == 45.0
+    assert estimate.left(Progress(20, 100), 15.0) == 80.0  # by how fast it goes now
+    assert estimate.left(Progress(5, 100), 20.0) == 380.0  # it began again
+    assert estimate.left(Progress(0, None), 20.0) is None
+    assert estimate.left(Progress(None, 5), 20.0) is None
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [(0, "0ms"), (999, "999ms"), (1500, "1.5s"), (61_000, "1m 01s"), (3_700_000, "1h 01m"), (90_000_000, "1d 01h")],
+)
+def test_durations(milliseconds, text):
+    assert duration_text(milliseconds) == text
+
+
+def test_columns_are_fitted():
+    kinds = ["id", "text", "status", "time", "text"]
+    assert fit(kinds, [24, 10, 9, 19, 10], 200) == [24, 10, 9, 19, 10]
+    assert fit(kinds, [24, 100, 9, 19, 100], 100) == [24, 17, 9, 19, 17]
+    assert fit(kinds, [24, 100, 9, 19, 100], 80) == [24, 17, 9, 19]
+    assert fit(kinds, [24, 100, 9, 19, 100], 30) == [24, 1]
+
+
+def test_broken_pipes_are_silent(fifty):
+    for args in (["ls", "--all"], ["show", "latest"], ["metrics", "latest"], ["export", "latest", "--jsonl", "-"]):
+        command = [sys.executable, "-m", "xtrack_protocol.cli", *args]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+            done.stdout.close()
+            assert done.stderr.read() == b""
+            assert done.wait(20) == 141
+
+
+def test_ctrl_c_while_reading(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "xtrack_protocol.cli", "decode", "pipe"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as done, (tmp_path / "pipe").open("wb"):
+        time.sleep(0.5)
+        done.send_signal(signal.SIGINT)
+        assert done.wait(20) == 130
+        assert b"Traceback" not in done.stderr.read()
