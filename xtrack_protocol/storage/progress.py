@@ -1,8 +1,8 @@
-"""How far the local index has read each spool: which segments, up to which byte.
+"""How far the local index has read the spools: which segments, up to which byte, and which folders are over.
 
 Kept in the index's own file, so that an index that is thrown away takes its progress along. It is written after the
 events it stands for are committed: a crash between the two makes the next reader read a little twice, and the store
-knows duplicates.
+knows duplicates. Only who holds the index's lock reads or writes it.
 """
 
 from __future__ import annotations
@@ -11,62 +11,141 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
+from xtrack_protocol.storage.sqlite_connections import BUSY_SECONDS, store_error
+
 _TABLES = """
-CREATE TABLE IF NOT EXISTS spool_segments (
-    path TEXT PRIMARY KEY, offset INTEGER NOT NULL, identity TEXT NOT NULL
+CREATE TABLE IF NOT EXISTS spool_parts (
+    folder TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL, salt TEXT NOT NULL,
+    PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spool_runs (
-    folder TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL
+CREATE TABLE IF NOT EXISTS spool_folders (
+    folder TEXT PRIMARY KEY, changed_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL, sealed INTEGER NOT NULL,
+    sizes INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 
 
-@attrs.define
-class Progress:
-    """What has been read: by segment its offset and identity (a file that replaces another is read anew), and the
-    folders of which nothing more can come, with the time of their last change in nanoseconds.
+@attrs.frozen
+class Part:
+    """How far a segment was read: everything before ``offset`` is in the index. ``size``: how large it was then.
+
+    ``salt``: the segment's own; a file that has taken the place of another is read anew.
     """
 
-    offsets: dict[str, tuple[int, str]] = attrs.field(factory=dict)
-    finished: dict[str, int] = attrs.field(factory=dict)
+    offset: int
+    size: int
+    salt: str
 
 
-class ProgressFile:
-    """Progress in the SQLite file at ``path``, which the store has made already; None keeps it in memory."""
+@attrs.frozen
+class Rest:
+    """A folder whose streams were all over when it was read.
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._memory = Progress()
+    ``changed_ns``: its time of change then, in nanoseconds. ``seen_ns``: when that was first seen so, by our clock.
+    ``sealed``: as long as the time of change stays the same, nothing can have come; but for what was appended to a
+    segment, where ``sizes`` says that this can't be excluded.
+    """
 
-    def load(self) -> Progress:
-        """Return what has been read so far."""
-        if self._path is None:
-            return self._memory
-        with self._connection() as connection:
-            segments = connection.execute("SELECT path, offset, identity FROM spool_segments")
-            offsets = {path: (offset, identity) for path, offset, identity in segments}
-            return Progress(offsets, dict(connection.execute("SELECT folder, changed_ns FROM spool_runs")))
+    changed_ns: int
+    seen_ns: int
+    sealed: bool
+    sizes: bool
 
-    def save(self, offsets: dict[str, tuple[int, str]], finished: dict[str, int]) -> None:
-        """Note what has been read since."""
-        if self._path is None:
-            self._memory.offsets.update(offsets)
-            self._memory.finished.update(finished)
-            return
-        if not offsets and not finished:
-            return
-        with self._connection() as connection, connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO spool_segments VALUES (?, ?, ?)",
-                [(path, offset, identity) for path, (offset, identity) in offsets.items()],
-            )
-            connection.executemany("INSERT OR REPLACE INTO spool_runs VALUES (?, ?)", finished.items())
+
+class Progress:
+    """Progress in memory, for an index in memory."""
+
+    def __init__(self) -> None:
+        self._rests: dict[str, Rest] = {}
+        self._parts: dict[str, dict[str, Part]] = {}
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(str(self._path), timeout=10)) as connection:
+    def opened(self) -> Iterator[Progress]:
+        """Make ready for the calls below."""
+        yield self
+
+    def rests(self) -> dict[str, Rest]:
+        """Return the folders that were over when they were read."""
+        return dict(self._rests)
+
+    def parts(self, folder: str) -> dict[str, Part]:
+        """Return how far the segments in a folder have been read, by their names."""
+        return dict(self._parts.get(folder, {}))
+
+    def save_part(self, folder: str, name: str, part: Part) -> None:
+        """Note how far a segment has been read."""
+        self._parts.setdefault(folder, {})[name] = part
+
+    def save_rest(self, folder: str, rest: Rest) -> None:
+        """Note that a folder is over."""
+        self._rests[folder] = rest
+
+
+class ProgressFile(Progress):
+    """Progress in the SQLite file at ``path``, which the store has made already. Raises StorageError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Progress]:
+        with self._translated(), closing(sqlite3.connect(str(self._path), timeout=BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")  # what is lost with the power is read once more
             connection.executescript(_TABLES)
-            yield connection
+            self._connection = connection
+            try:
+                yield self
+            finally:
+                self._connection = None
+
+    def rests(self) -> dict[str, Rest]:
+        rows = self._execute("SELECT folder, changed_ns, seen_ns, sealed, sizes FROM spool_folders")
+        return {folder: Rest(changed, seen, bool(sealed), bool(sizes)) for folder, changed, seen, sealed, sizes in rows}
+
+    def parts(self, folder: str) -> dict[str, Part]:
+        rows = self._execute("SELECT name, offset, size, salt FROM spool_parts WHERE folder = ?", (folder,))
+        return {name: Part(offset, size, salt) for name, offset, size, salt in rows}
+
+    def save_part(self, folder: str, name: str, part: Part) -> None:
+        row = (folder, name, part.offset, part.size, part.salt)
+        self._execute("INSERT OR REPLACE INTO spool_parts VALUES (?, ?, ?, ?, ?)", row)
+
+    def save_rest(self, folder: str, rest: Rest) -> None:
+        row = (folder, rest.changed_ns, rest.seen_ns, rest.sealed, rest.sizes)
+        self._execute("INSERT OR REPLACE INTO spool_folders VALUES (?, ?, ?, ?, ?)", row)
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        assert self._connection is not None
+        with self._translated(), self._connection as connection:
+            return connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise store_error(error, str(self._path), BUSY_SECONDS) from error
+
+
+def clear_tables(path: Path) -> None:
+    """Empty all tables of the index at ``path`` but the record of its schema. Raises StorageError.
+
+    Where other processes have it open too, to delete the file would leave them with one that nobody else sees. Keys
+    are never used again, so that what they remember of the rows before means none of the new ones.
+    """
+    try:
+        with closing(sqlite3.connect(str(path), timeout=BUSY_SECONDS)) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                if name == "migrations" or name.startswith("sqlite_"):
+                    continue
+                connection.execute(f'DELETE FROM "{name}"')  # noqa: S608 - the names are the schema's
+    except sqlite3.Error as error:
+        raise store_error(error, str(path), BUSY_SECONDS) from error

@@ -1,0 +1,302 @@
+"""Reads what is new in the spools into an index. Only who holds the index's lock does that.
+
+Nothing that was accepted may be passed over, so a folder is left out of a reading only when that is proven:
+
+- every lock in it was free before its segments were read to their ends, so that no emitter can append any more;
+- a new emitter, or an importer, makes a file, which changes the folder's time; that time is relied on only when it has
+  been the same for longer than the coarsest clock of a file system, for two changes may have the same time;
+- who appends without a lock of its own (``LocalStore``) changes the folder's time afterwards;
+- on file systems of other machines, where a lock may be held and not be seen, the sizes of segments are looked at as
+  well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from xtrack_protocol.errors import DecodeError, RunNotFound, SpoolError, StorageError
+from xtrack_protocol.runs import RunState, StreamSummary
+from xtrack_protocol.session import StreamId
+from xtrack_protocol.spool import (
+    TOMBSTONE,
+    Segment,
+    SpoolDir,
+    find_lost,
+    is_locked,
+    lock_path,
+    open_segment,
+    read_segment,
+    segments,
+)
+from xtrack_protocol.spool.layout import lost_path
+from xtrack_protocol.storage.base import Incoming, Storage
+from xtrack_protocol.storage.local_notes import read_expected
+from xtrack_protocol.storage.progress import Part, Progress, Rest
+from xtrack_protocol.wire import Damage, Record, decode
+
+_BATCH: Final = 5_000
+_GRAIN_NS: Final = 2_500_000_000
+"""A folder's time of change may stay the same for this long though files come: the coarsest in use has two seconds."""
+
+
+@attrs.define
+class _Found:
+    """A stream in a folder. ``alive``: whether its lock is held; None where the file system can't tell."""
+
+    stream: StreamId
+    alive: bool | None
+    parts: list[tuple[Segment, int]] = attrs.field(factory=list)
+    """With their sizes."""
+    last_write_ns: int = 0
+
+
+class SpoolReader:
+    """Reads the spools under one XTRACK_DIR. ``is_remote``: they are on a file system of another machine."""
+
+    def __init__(self, spool: SpoolDir, *, is_remote: bool, clock: Callable[[], int]) -> None:
+        self._spool = spool
+        self._is_remote = is_remote
+        self._clock = clock
+        self._said: set[str] = set()
+        self._headers: dict[tuple[Path, int, int], Segment] = {}
+        self.folders_read = 0
+        """How many folders were looked into so far, those left out not counted."""
+
+    def read(self, index: Storage, progress: Progress) -> None:
+        """Bring ``index`` up to date. Raises StorageError where it can't be."""
+        with progress.opened():
+            rests = progress.rests()
+            for folder in self._spool.run_dirs():
+                changed_ns = _changed_ns(folder)
+                rest = rests.get(folder.name)
+                if changed_ns is not None and not self._is_at_rest(folder, changed_ns, rest, progress):
+                    self.folders_read += 1
+                    _FolderReading(self, folder, changed_ns, index, progress).read(rest)
+
+    @property
+    def spool(self) -> SpoolDir:
+        """Where the spools are."""
+        return self._spool
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether they are on a file system of another machine."""
+        return self._is_remote
+
+    def now_us(self) -> int:
+        """Return the time that events are received at."""
+        return self._clock()
+
+    def complain(self, text: str) -> None:
+        """Say on stderr, once, what of a spool can't be read; the rest is."""
+        if text not in self._said and sys.stderr is not None:
+            self._said.add(text)
+            sys.stderr.write(f"xtrack: warning: {text}\n")
+
+    def open(self, path: Path) -> tuple[Segment, int, int] | None:
+        """Return a segment, its size and its time of change; None where it isn't readable (yet)."""
+        try:
+            status = path.stat()
+            key = (path, status.st_dev, status.st_ino)
+            segment = self._headers.get(key) or open_segment(path)
+        except FileNotFoundError:
+            return None
+        except SpoolError as error:
+            self.complain(str(error))
+            return None
+        except OSError as error:
+            self.complain(f"{path}: can't be read: {error.strerror or error}")
+            return None
+        if segment is None:
+            return None
+        self._headers[key] = segment  # a header never changes
+        return segment, status.st_size, status.st_mtime_ns
+
+    def _is_at_rest(self, folder: Path, changed_ns: int, rest: Rest | None, progress: Progress) -> bool:
+        if rest is None or not rest.sealed or rest.changed_ns != changed_ns:
+            return False
+        return not rest.sizes or all(
+            _size(folder / name) == part.size for name, part in progress.parts(folder.name).items()
+        )
+
+
+class _FolderReading:
+    """One reading of a run's folder."""
+
+    def __init__(self, reader: SpoolReader, folder: Path, changed_ns: int, index: Storage, progress: Progress) -> None:
+        self._reader = reader
+        self._folder = folder
+        self._changed_ns = changed_ns
+        self._index = index
+        self._progress = progress
+
+    def read(self, before: Rest | None) -> None:
+        """Read what is new, find out who lives, and note whether more can come."""
+        if (self._folder / TOMBSTONE).exists():
+            bury(self._index, self._folder, self._reader)
+            self._note_rest(before, sizes=False)
+            return
+        expected = read_expected(self._folder, self._reader.complain)
+        if expected is not None and _state_of(self._index, expected.run_id) is None:
+            self._index.expect_run(expected.run_id, name=expected.name, experiment_id=expected.experiment_id)
+        found = self._find_streams()
+        known = self._progress.parts(self._folder.name)
+        for one in found:
+            for segment, size in one.parts:
+                self._read_part(segment, size, known.get(segment.path.name), finished=one.alive is False)
+        if found and self._are_over(found):
+            self._note_rest(before, sizes=self._reader.is_remote)
+
+    def _find_streams(self) -> list[_Found]:
+        """Return the streams in the folder; who lives is looked at now, before anything is read."""
+        found: dict[StreamId, _Found] = {}
+        for path in segments(self._folder):
+            opened = self._reader.open(path)
+            if opened is None:
+                continue
+            segment, size, changed_ns = opened
+            one = found.get(segment.stream)
+            if one is None:
+                alive = is_locked(lock_path(self._folder, segment.stream.session_id))
+                one = found[segment.stream] = _Found(segment.stream, alive)
+            one.parts.append((segment, size))
+            one.last_write_ns = max(one.last_write_ns, changed_ns)
+        return list(found.values())
+
+    def _read_part(self, segment: Segment, size: int, known: Part | None, *, finished: bool) -> None:
+        """Read what is new in a segment into the index."""
+        offset = 0
+        if known is not None and known.salt == segment.header.salt:
+            if known.size == size and not finished:
+                return
+            if known.offset >= size:
+                return
+            offset = known.offset
+        batch: list[Incoming] = []
+        reached = offset
+        try:
+            for item, after in read_segment(segment, offset, finished=finished):
+                if isinstance(item, Record):
+                    self._take(segment, item, batch)
+                elif isinstance(item, Damage):
+                    self._reader.complain(
+                        f"{segment.path}: {item.size} bytes from byte {item.offset} on are damaged: {item.reason}"
+                    )
+                else:  # a torn tail held no accepted event; nothing follows it, so there is nothing to pass over
+                    continue
+                reached = after
+        except SpoolError as error:  # gone, or unreadable from here on
+            self._reader.complain(str(error))
+        if batch:
+            self._index.append(batch)
+        self._progress.save_part(
+            self._folder.name, segment.path.name, Part(reached, max(size, reached), segment.header.salt)
+        )
+
+    def _take(self, segment: Segment, record: Record, batch: list[Incoming]) -> None:
+        try:
+            envelope = decode(record.payload)
+        except DecodeError as error:  # a sound record of something that is no event: another program's
+            self._reader.complain(f"{segment.path}: the record at byte {record.offset} is no event: {error}")
+            return
+        batch.append(Incoming(segment.stream, envelope, record.payload, self._reader.now_us()))
+        if len(batch) >= _BATCH:
+            self._index.append(batch)
+            batch.clear()
+
+    def _are_over(self, found: list[_Found]) -> bool:
+        """Find out which streams are lost; return whether nothing more can come of any."""
+        over = True
+        states: dict[str, RunState | None] = {}
+        for one in found:
+            has_note = lost_path(self._folder, one.stream.session_id).exists()
+            if one.alive is not False:
+                over = False
+                if not has_note:
+                    continue
+            run_id = one.stream.run_id
+            if run_id not in states:
+                states[run_id] = _state_of(self._index, run_id)
+            over = self._is_over(one, states[run_id], has_note=has_note) and over
+        return over
+
+    def _is_over(self, one: _Found, state: RunState | None, *, has_note: bool) -> bool:
+        summary = _summary_of(state, one.stream)
+        if summary is None:
+            return True  # it never came to its first event
+        has_word = summary.end_status is not None or not summary.votes or summary.lost is not None
+        if has_word and not has_note:
+            return True
+        lost = find_lost(self._folder, one.stream, summary.last_seq, one.last_write_ns // 1000)
+        if lost is None:
+            return has_word
+        if lost != summary.lost:
+            self._index.mark_lost(lost)
+        return True
+
+    def _note_rest(self, before: Rest | None, *, sizes: bool) -> None:
+        """Note that the folder is over, and seal it when its time of change can be relied on."""
+        now_ns = time.time_ns()
+        seen_ns = before.seen_ns if before is not None and before.changed_ns == self._changed_ns else now_ns
+        is_settled = now_ns - seen_ns > _GRAIN_NS
+        if not self._reader.is_remote:  # the same clock
+            is_settled = is_settled or now_ns - self._changed_ns > _GRAIN_NS
+        rest = Rest(self._changed_ns, seen_ns, sealed=is_settled, sizes=sizes)
+        if rest != before:
+            self._progress.save_rest(self._folder.name, rest)
+
+
+def bury(index: Storage, folder: Path, reader: SpoolReader) -> None:
+    """Make the index know that the run of a folder was deleted, whether it has known the run or not. spec: FLD-9"""
+    try:
+        run_id = (folder / TOMBSTONE).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reader.complain(f"{folder / TOMBSTONE}: can't be read: {error}")
+        return
+    try:
+        if reader.spool.run_dir(run_id) != folder:
+            raise ValueError(run_id)
+    except ValueError:  # lone surrogates included
+        reader.complain(f"{folder / TOMBSTONE}: names another run than its folder")
+        return
+    try:
+        index.delete_run(run_id)
+    except RunNotFound:
+        try:
+            index.expect_run(run_id)
+        except StorageError as error:
+            if type(error) is not StorageError:  # a full disk, say; else it is buried already
+                raise
+        else:
+            index.delete_run(run_id)
+
+
+def _state_of(index: Storage, run_id: str) -> RunState | None:
+    try:
+        return index.get_run(run_id)
+    except RunNotFound:
+        return None
+
+
+def _summary_of(state: RunState | None, stream: StreamId) -> StreamSummary | None:
+    return None if state is None else next((one for one in state.streams if one.stream == stream), None)
+
+
+def _changed_ns(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:  # deleted meanwhile
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
