@@ -279,7 +279,6 @@ def environment(folder: Path) -> dict[str, str]:
         "XTRACK_DIR": str(folder / "xtrack"),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": "",
         "COLUMNS": "120",
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",

@@ -42,9 +42,12 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
         for block in blocks:
             if block.is_output:
                 assert agrees(block.code, printed), f"{block.where}: expected:\n{block.code}\nprinted:\n{printed}"
-            elif block.needs and shutil.which(block.needs) is None:
-                continue
-            elif block.not_run or block.marker in RUN_BY_CI or (block.language in SHOWN and not block.file):
+            elif (
+                (block.needs and shutil.which(block.needs) is None)
+                or block.not_run
+                or block.marker in RUN_BY_CI
+                or (block.language in SHOWN and not block.file)
+            ):
                 continue
             else:
                 printed = runner.run(block)

@@ -126,7 +126,7 @@ def test_the_emitters_page_names_each_method_and_argument(cls: type) -> None:
         if not inspect.isfunction(function):
             assert f"`{name}`" in text, name
             continue
-        section = re.search(rf"^### .*\b{name}\(.*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+        section = re.search(rf"^### [^\n]*\b{name}\(.*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, f"no section on {cls.__name__}.{name}"
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name != "self":

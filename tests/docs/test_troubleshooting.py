@@ -252,6 +252,11 @@ def _(folder: Path) -> str:
     return logging(folder, "run.log_artifact('nowhere.bin')")
 
 
+@row("warning: there is nothing of run ... here to resume; it starts anew")
+def _(folder: Path) -> str:
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1', resume=True).end()")
+
+
 @row("warning: a ... was too long and has been cut; its full text is kept as a file")
 def _(folder: Path) -> str:
     return logging(folder, "run.log('x' * 2_000_000)")
