@@ -178,6 +178,8 @@ STATUS: list[tuple[str, str, Story]] = [
         "completed",
         Story()("/legacy-9", START, DONE, ts=9)("/legacy-1", START, FAILED, ts=1),
     ),
+    ("legacy, a thread overtook run_start", "completed", Story()("/legacy-0", loss(1))("/legacy-9", START, DONE)),
+    ("legacy, the end in another file", "running", Story()("/legacy-9", START)("/legacy-0", DONE)),
     ("legacy, then a metric of nobody", "failed", Story()("/legacy-1", START, FAILED)("/legacy-0", loss(1), ts=99)),
     ("legacy, then one with a session", "failed", Story()("/legacy-1", START, FAILED)("/s", START, DONE)),
 ]
