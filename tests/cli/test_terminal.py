@@ -116,12 +116,12 @@ def test_show_metrics_compare_doctor(fifty):
     text = look("show", "latest")
     assert "x" * 20 in text
     assert "…" in text
-    assert re.search(r"loss/train +1 +nan +1 +1\n", text)
-    assert re.search(r"accuracy +1 +16.3333 +1 +16.3333 +16.3333 +0\n", text)
+    assert re.search(r"loss/train +1 +nan +1 +1 *\n", text)
+    assert re.search(r"accuracy +1 +16.3333 +1 +16.3333 +16.3333 +0 *\n", text)
     text = look("metrics", "latest", "accuracy")
     assert re.search(r"\n +1 +16.3333 +20\d\d-", text)
     text = look("compare", "20240501-101500", "20240501-101501", "20240501-101502")
-    assert re.search(r"accuracy last +0 +0.333333 +0.666667\n", text)
+    assert re.search(r"accuracy last +0 +0.333333 +0.666667 *\n", text)
     text = look("doctor")
     assert re.search(r"locks +ok +a held lock", text)
 
@@ -220,3 +220,16 @@ def test_ctrl_c_while_reading(tmp_path):
         done.send_signal(signal.SIGINT)
         assert done.wait(20) == 130
         assert b"Traceback" not in done.stderr.read()
+
+
+@pytest.mark.parametrize("module", ["xtrack_protocol.cli", "xtrack_protocol.decode"])
+def test_output_that_can_not_be_written(captured, module):
+    args = [sys.executable, "-m", module, *(["stats"] if module.endswith("cli") else []), str(captured)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(args, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode in {1, 2}
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *args], stderr=subprocess.PIPE, check=False)
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0

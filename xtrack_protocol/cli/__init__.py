@@ -24,8 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if error.name not in {"click", "rich"}:
             raise
-        sys.stderr.write(_MISSING)
+        if sys.stderr is not None:
+            sys.stderr.write(_MISSING)
         return 2
     from xtrack_protocol.cli._app import run
+    from xtrack_protocol.decode.engine import open_closed_streams
 
+    open_closed_streams()
     return run(argv)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from xtrack_protocol.decode.engine import USAGE, decode_files
+from xtrack_protocol.decode.engine import USAGE, decode_files, open_closed_streams
 from xtrack_protocol.decode.options import parse_arguments
 from xtrack_protocol.errors import ConfigurationError
 
 
 def main() -> int:
     """Decode what the command line asks for; return the exit status."""
+    open_closed_streams()
     try:
         return decode_files(parse_arguments())
     except ConfigurationError as error:

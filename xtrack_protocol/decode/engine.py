@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, TextIO
 
 from xtrack_protocol.decode.options import Options
@@ -50,6 +51,14 @@ def silence(stream: TextIO) -> None:
         os.close(null)
 
 
+def open_closed_streams() -> None:
+    """Give a process that was started with standard streams closed (``>&-``) some that lead nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115 - kept open
+            setattr(sys, name, null)
+
+
 class _Decoding:
     def __init__(self, options: Options, stdout: TextIO, stderr: TextIO) -> None:
         self._options = options
@@ -69,6 +78,10 @@ class _Decoding:
         except BrokenPipeError:
             silence(self._out)
             return BROKEN_PIPE
+        except OSError as error:  # of the output: those of an input are told where it is read
+            silence(self._out)
+            self._say(f"xtrack decode: the output can't be written: {error.strerror or error}")
+            return USAGE
         if self._report.frames or not (self._unreadable or self._no_header):
             self._say("xtrack decode: " + "\n".join(self._report.lines()))
         if self._unreadable:
