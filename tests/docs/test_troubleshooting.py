@@ -424,6 +424,15 @@ def _(folder: Path) -> str:
     return xtrack(folder, "ls")
 
 
+@row("xtrack: warning: ...: the record at byte ... is no event: ...")
+def _(folder: Path) -> str:
+    spool = spool_with(folder, "run-1")
+    writer = StreamWriter(spool.run_dir("run-2"), StreamId("run-2", "", "session"))
+    writer.append(1, b"no event")
+    writer.close()
+    return xtrack(folder, "show", "run-1")
+
+
 # ------------------------------------------------------------------------------------------ launching
 
 
@@ -471,6 +480,12 @@ def _(folder: Path) -> str:
     with Tracker.start_run(run_id="run-1", settings=settings(folder)), raises() as said:
         send_command(folder / "xtrack", "run-1", "stop", timeout=0.1)
     return said[0]
+
+
+@row("xtrack rm: nobody can be asked here: add --yes.")
+def _(folder: Path) -> str:
+    spool_with(folder, "run-1")
+    return xtrack(folder, "rm", "run-1")
 
 
 # ------------------------------------------------------------------------------------------ installing
