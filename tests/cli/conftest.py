@@ -1,5 +1,6 @@
 """A store with known runs, and three ways to call the command: in this process, in another, at a terminal."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def local(captured) -> None:
         Collector(opened).replay_file(captured)
 
 
+SEPARATELY = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}  # click 8.1
+
+
 @attrs.frozen
 class Result:
     code: int
@@ -61,7 +65,7 @@ def xtrack():
     from xtrack_protocol.cli._app import app
 
     def call(*args: str, input: str | None = None) -> Result:
-        done = CliRunner().invoke(app, [str(arg) for arg in args], input=input)
+        done = CliRunner(**SEPARATELY).invoke(app, [str(arg) for arg in args], input=input)
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Result(done.exit_code, done.stdout, done.stderr)
