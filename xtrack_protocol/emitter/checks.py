@@ -83,7 +83,7 @@ class Checks:
         """Return numbers by name; what is no number is left out, and counts as wrong."""
         numbers: dict[str, int | float] = {}
         for key, value in self._items(what, values):
-            if type(value) is float and type(key) is str:
+            if type(value) is float and type(key) is str and key.isascii():
                 numbers[key] = value
                 continue
             name = self.name(f"{what}: name", key)

@@ -49,6 +49,27 @@ def to_number(value: Any) -> int | float:
     """
     if type(value) is float:
         return value
+    number = _number(value)
+    if isinstance(number, float) or INT64_MIN <= number <= INT64_MAX:
+        return number
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise NotANumber(f"{brief(value)} is beyond all floats") from error
+
+
+def to_int64(value: Any) -> int:
+    """Return ``value`` as an int64: integers, integral floats, and scalars of either. Raises NotANumber. spec: VAL-1"""
+    number = value if type(value) is int else _number(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, float) or not INT64_MIN <= number <= INT64_MAX:
+        raise NotANumber(f"{brief(value)} is no whole number of 64 bits")
+    return number
+
+
+def _number(value: Any) -> int | float:
+    """Return the number that ``value`` is or holds, as Python's own. Raises NotANumber."""
     try:
         if isinstance(value, (str, bytes, bytearray)):
             raise TypeError("a text")
@@ -58,23 +79,10 @@ def to_number(value: Any) -> int | float:
         if isinstance(item, float):
             return float(item)
         if hasattr(item, "__index__"):
-            whole = int(item.__index__())
-            return whole if INT64_MIN <= whole <= INT64_MAX else float(whole)
+            return int(item.__index__())
         return float(item)
     except Exception as error:  # whatever the user's code raises
         raise NotANumber(f"{brief(value)} is no single number ({describe(error)})") from error
-
-
-def to_int64(value: Any) -> int:
-    """Return ``value`` as an int64: integers, integral floats, and scalars of either. Raises NotANumber. spec: VAL-1"""
-    if type(value) is int and INT64_MIN <= value <= INT64_MAX:
-        return value
-    number = to_number(value)
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    if isinstance(number, float) or not INT64_MIN <= number <= INT64_MAX:
-        raise NotANumber(f"{brief(value)} is no whole number of 64 bits")
-    return number
 
 
 def to_text(value: Any) -> str:
