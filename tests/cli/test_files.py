@@ -60,6 +60,17 @@ def test_verify_tells_a_torn_tail_from_damage(xtrack, tmp_path):
     assert (done.code, json.loads(done.out)[0]["result"]) == (0, "torn")
 
 
+def test_verify_of_a_segment_without_its_header(xtrack, tmp_path):
+    segment = a_segment(tmp_path)
+    damage(segment, 20)
+    assert xtrack("verify", segment).code == 0  # there is another copy
+    damage(segment, 4096 + 20)
+    done = xtrack("verify", segment)
+    assert done.code == 1
+    assert "\tdamaged\n" in done.out
+    assert "both copies" in done.err
+
+
 def test_verify_finds_missing_seqs(xtrack, tmp_path):
     events = good_run()
     (tmp_path / "gap.bin").write_bytes(capture(events[:3] + events[5:]))

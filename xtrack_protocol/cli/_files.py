@@ -11,7 +11,7 @@ import click
 
 from xtrack_protocol.decode import Batch, NotXTrack, Report, Source
 from xtrack_protocol.decode.guess import looks_like
-from xtrack_protocol.errors import XTrackError
+from xtrack_protocol.errors import NotASegment, XTrackError
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.wire import RECORDS_START, SegmentHeader, sniff
 
@@ -33,6 +33,8 @@ class Reading:
     size: int = 0
     header: SegmentHeader | None = None
     problem: str | None = None
+    header_lost: bool = False
+    """Whether it is a segment whose header is damaged in both copies, without which no record can be checked."""
 
 
 def read_files(
@@ -53,6 +55,8 @@ def read_files(
                 reading.header, reading.size = batch.input.header, batch.input.size
                 if each is not None:
                     each(batch, streams)
+        except NotASegment as error:
+            reading.kind, reading.header_lost, reading.problem = "segment", True, str(error)
         except XTrackError as error:
             reading.problem = str(error)
         except OSError as error:

@@ -7,8 +7,10 @@ over it, and we over the worker once a second, which does no harm.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from types import FrameType
 from typing import Final
 
 from xtrack_protocol.cli._output import duration_text
@@ -74,7 +76,6 @@ class LiveLine:
 
     def __init__(self) -> None:
         self.is_shown = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" and sys.platform != "win32"
-        self._rows = 0
         self._size: os.terminal_size | None = None
 
     def show(self, text: str) -> None:
@@ -94,6 +95,17 @@ class LiveLine:
         first = "\n" + _SAVE if self._size is None else _SAVE
         last = "\x1b[1A" if self._size is None else ""
         return f"{first}\x1b[1;{size.lines - 1}r{_RESTORE}{last}"
+
+    def give_back_when_stopped(self) -> None:
+        """See to it that Ctrl-Z leaves the shell a whole terminal; the line comes back with the command."""
+        if self.is_shown and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        self.close()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # returns when we are continued
+        signal.signal(number, self._stop)
 
     def close(self) -> None:
         """Give the row back."""

@@ -192,6 +192,8 @@ class _Watch:
         from xtrack_protocol.cli._live import Estimate, LiveLine, Pace, status_line
 
         live, pace, estimate = LiveLine(), Pace(), Estimate()
+        if not self._quiet:
+            live.give_back_when_stopped()
         state: RunState | None = None
         timed_out = False
         try:

@@ -25,9 +25,9 @@ def missing_count(reading: Reading) -> int:
 def result_of(reading: Reading) -> str:
     """Return what is to be said of a file in one word."""
     report = reading.report
-    if reading.problem is not None:
+    if reading.problem is not None and not reading.header_lost:
         return "unreadable"
-    if report.bad > report.torn:
+    if report.bad > report.torn or reading.header_lost:
         return "damaged"
     if missing_count(reading):
         return "incomplete"
