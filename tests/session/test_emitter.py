@@ -168,8 +168,10 @@ def test_a_late_welcome_begins_the_session() -> None:
     assert said(session.data_to_send()) == [OpenStream("run-1", STREAM.session_id)]
     assert offer(session, 3) == [False], "what was sent before counts as not sent (VER-3.6)"
     assert session.receive(ack_frame(0), NOW + 3) == [StreamOpened(STREAM, 0)]
-    assert offer(session, 1, 2) == [True, True]
-    assert session.unacked_events == 2
+    assert offer(session, 1) == [True]
+    assert session.unacked_events == 1
+    [failed] = session.receive(ack_frame(2), NOW + 3)
+    assert isinstance(failed, PeerFailed), "seq 2 was sent before the session, and so not at all"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class IncomingStreams:
         entry = next((entry for entry in open_streams if found.matches(entry.stream)), None)
         if entry is None and len(open_streams) == 1 and not found.names_stream:
             entry = open_streams[0]
-        if entry is None and found.names_stream:
+        if entry is None and (found.names_stream or not open_streams):
             return refused  # of a stream that isn't open
         if entry is not None:
             seq = found.seq or entry.highest + 1

@@ -1,0 +1,705 @@
+"""The collector's end of a connection, driven by hand. Time is in seconds from 100 on."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from session_machines import (
+    HELLO,
+    NOW,
+    OTHER,
+    PEER_BYTES,
+    STREAM,
+    S,
+    anybody,
+    collector_in,
+    control,
+    event,
+    event_frame,
+    event_payload,
+    nobody,
+    open_frame,
+    said,
+)
+
+from xtrack_protocol.errors import LocalSessionError, RemoteSessionError
+from xtrack_protocol.ir import (
+    Ack,
+    Auth,
+    Command,
+    CommandResult,
+    Hello,
+    Metric,
+    Ping,
+    Pong,
+    Reject,
+    RunStart,
+    SessionLimits,
+    Skip,
+    Subscribe,
+    Tags,
+    Unsubscribe,
+    Welcome,
+)
+from xtrack_protocol.session import (
+    CollectorLimits,
+    CollectorSession,
+    CommandResultReceived,
+    EventsReceived,
+    FrameRefused,
+    HelloReceived,
+    PeerFailed,
+    PeerGone,
+    PeerRefused,
+    PlainPeer,
+    Refusal,
+    SkipDeclared,
+    StreamId,
+    StreamOpenRequested,
+    StreamState,
+    SubscribeRequested,
+    UnsubscribeRequested,
+)
+from xtrack_protocol.wire import encode_frame, frame_payload
+
+WID = StreamId("run-1", "w7", "c" * 32)
+
+
+def waiting(**options: Any) -> CollectorSession:
+    return collector_in(S.HELLO_WAIT, **options)
+
+
+def active(**options: Any) -> CollectorSession:
+    return collector_in(S.ACTIVE, **options)
+
+
+def ack(seq: int, stream: StreamId = STREAM, error: str | None = None, rejected: list[Any] | None = None) -> Ack:
+    status = "ok" if error is None else "error"
+    wid = stream.worker_id or None
+    return Ack(seq, status, error, stream.run_id, wid, stream.session_id, rejected or [])  # type: ignore[arg-type]
+
+
+def received_seqs(news: list[Any]) -> list[int]:
+    return [frame.envelope.meta.seq for item in news if isinstance(item, EventsReceived) for frame in item.frames]
+
+
+def bad_frame(text: str) -> bytes:
+    return frame_payload(text.encode())
+
+
+def take(session: CollectorSession, stream: StreamId, cursor: int = 0) -> None:
+    """Open another stream, and accept it."""
+    assert session.receive(open_frame(stream), NOW) == [StreamOpenRequested(stream)]
+    session.accept_stream(stream, cursor)
+    assert said(session.data_to_send()) == [ack(cursor, stream)]
+
+
+# ---------------------------------------------------------------------------------------------- hello
+
+
+def test_hello_and_welcome() -> None:
+    asked: list[Auth | None] = []
+
+    def authenticate(auth: Auth | None) -> object:
+        asked.append(auth)
+        return ("owner", 7)
+
+    session = waiting(authenticate=authenticate, features=["f0", "f1"], durability="process")
+    hello = Hello([1, 9], ["cbor", "json"], ["f1", "f9"], "agent 1", Auth("key", "s3cret"))
+    [news] = session.receive(control(hello), NOW)
+    assert isinstance(news, HelloReceived)
+    assert (news.owner, news.agent, news.agreement.features) == (("owner", 7), "agent 1", ("f1",))
+    assert "s3cret" not in repr(news)
+    assert "s3cret" not in repr(session)
+    assert asked == [Auth("key", "s3cret")]
+    assert said(session.data_to_send()) == [
+        Welcome(1, "json", "process", ["f1"], SessionLimits(1024 * 1024, 10_000, 4 * 1024 * 1024))
+    ]
+
+
+def test_messagepack_applies_behind_the_welcome() -> None:
+    session = waiting()
+    session.receive(control(Hello([1], ["msgpack"])), NOW)
+    [welcome] = said(session.data_to_send())
+    assert welcome.codec == "msgpack"
+    opened = encode_frame(event(0, RunStart("x")), "msgpack")  # seq 0: refused, but decoded
+    assert isinstance(session.receive(opened, NOW)[0], FrameRefused)
+    assert session.receive(open_frame(), NOW) == [StreamOpenRequested(STREAM)], "JSON is still taken (MSG-2.1)"
+    session.accept_stream(STREAM, 0)
+    sent = session.data_to_send()
+    assert sent[4] & 0xF0 == 0x80
+    assert received_seqs(session.receive(encode_frame(event(1, Metric("run-1", "k", 1)), "msgpack"), NOW)) == [1]
+    assert session.send_event(event_payload(1))
+    assert session.data_to_send()[4] & 0xF0 == 0x80
+
+
+@pytest.mark.parametrize("versions", [[], [2], [0, 2**40]])
+def test_no_version_in_common(versions: list[int]) -> None:
+    session = waiting()
+    [refused] = session.receive(control(Hello(versions)), NOW)
+    assert isinstance(refused, PeerRefused)
+    assert refused.code == "unsupported_version"
+    [reject] = said(session.data_to_send())
+    assert reject.code == "unsupported_version"
+    assert session.is_over
+
+
+@pytest.mark.parametrize("first", [control(HELLO), event_frame(1), control(Ping()), open_frame(), bad_frame("{")])
+def test_who_is_refused_is_told(first: bytes) -> None:
+    session = waiting(authenticate=nobody)
+    news = session.receive(first + event_frame(2), NOW)
+    assert news == [PeerRefused("unauthorized", "a key is needed")]
+    assert said(session.data_to_send()) == [Reject("unauthorized", "a key is needed", 7.0)]
+    assert session.state is S.CLOSED
+    assert session.receive(event_frame(3), NOW) == []
+
+
+def test_a_hello_that_cannot_be_read() -> None:
+    session = waiting()
+    news = session.receive(bad_frame('{"v":1,"t":"hello","m":{"seq":0,"ts":1},"p":{"protocols":"1"}}'), NOW)
+    assert [type(item) for item in news] == [FrameRefused, PeerRefused]
+    [reject] = said(session.data_to_send())
+    assert reject.code == "protocol_error"
+
+
+def test_a_second_hello_is_ignored() -> None:
+    session = active()
+    assert session.receive(control(HELLO), NOW) == []
+    assert session.data_to_send() == b""
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_the_first_frame_has_five_seconds(cut: int) -> None:
+    session = waiting()
+    session.receive(control(HELLO)[:cut], NOW + 4)
+    assert session.next_timer() == NOW + 5, "absolute, whatever dribbles in"
+    [gone] = session.handle_timer(NOW + 5)
+    assert isinstance(gone, PeerGone)
+    [reject] = said(session.data_to_send())
+    assert (reject.code, session.state) == ("timeout", S.CLOSED)
+
+
+def test_the_first_frame_is_a_frame_that_was_begun_too() -> None:
+    session = waiting(limits=CollectorLimits(first_frame_seconds=100))
+    session.receive(control(HELLO)[:3], NOW + 1)
+    assert session.next_timer() == NOW + 31
+
+
+def test_a_frame_that_was_begun_has_thirty_seconds() -> None:
+    session = active()
+    data = event_frame(1) + event_frame(2)
+    session.receive(data[:-20], NOW)
+    for second in range(1, 30):
+        session.receive(data[-20 + second - 1 : -20 + second] if second < 10 else b"", NOW + second)
+    assert session.next_timer() == NOW + 29, "a ping, twenty seconds after the last byte"
+    session.handle_timer(NOW + 29)
+    assert session.next_timer() == NOW + 30
+    session.handle_timer(NOW + 30)
+    assert session.is_over
+
+
+def test_each_frame_has_its_own_deadline() -> None:
+    session = active()
+    data = b"".join(event_frame(seq) for seq in range(1, 7))
+    size = len(data) // 6
+    for at in range(1, 6):  # a whole frame, and the beginning of the next one, every 19 seconds
+        news = session.receive(data[(at - 1) * size + 5 * (at > 1) : at * size + 5], NOW + 19 * at)
+        assert received_seqs(news) == [at]
+    assert session.handle_timer(NOW + 19 * 5 + 10) == []
+
+
+def test_plain_connections_have_a_frame_deadline_and_no_other() -> None:
+    session = collector_in(S.PLAIN)
+    assert session.next_timer() is None
+    session.receive(event_frame(2)[:3], NOW + 1000)
+    assert session.next_timer() == NOW + 1030
+    session.handle_timer(NOW + 1030)
+    assert session.is_over
+    assert session.data_to_send() == b"", "a plain peer is told nothing (VER-3.5)"
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+
+def test_open_events_ack() -> None:
+    session = active()
+    news = session.receive(event_frame(1) + event_frame(2) + event_frame(3), NOW)
+    [received] = news
+    assert isinstance(received, EventsReceived)
+    assert (received.stream, received_seqs(news)) == (STREAM, [1, 2, 3])
+    assert received.size == 3 * len(event_frame(1)) == session.bytes_in_flight
+    assert [frame.raw for frame in received.frames] == [event_payload(seq) for seq in (1, 2, 3)]
+    assert session.data_to_send() == b"", "nothing is acked by itself"
+    session.release(received.size, NOW)
+    session.ack(STREAM, 2)
+    session.ack(STREAM, 2)
+    session.ack(STREAM, 3, [(3, "seq_conflict")])
+    assert said(session.data_to_send()) == [ack(2), ack(3, rejected=[(3, "seq_conflict")])]
+    assert session.bytes_in_flight == 0
+
+
+def test_events_keep_their_order_across_streams() -> None:
+    session = active()
+    take(session, OTHER)
+    skip = control(Skip(OTHER.run_id, OTHER.session_id, 2, 5, "full", OTHER.worker_id))
+    data = event_frame(1) + event_frame(1, OTHER) + skip + event_frame(6, OTHER) + event_frame(2)
+    news = session.receive(data, NOW)
+    assert [(type(item), getattr(item, "stream", None)) for item in news] == [
+        (EventsReceived, STREAM),
+        (EventsReceived, OTHER),
+        (SkipDeclared, OTHER),
+        (EventsReceived, OTHER),
+        (EventsReceived, STREAM),
+    ]
+    assert session.bytes_in_flight == len(data)
+    session.ack(OTHER, 6)
+    assert said(session.data_to_send()) == [ack(6, OTHER)]
+
+
+def test_no_more_is_acked_than_came() -> None:
+    """What is committed through another connection isn't this one's (CTL-3.10)."""
+    session = active()
+    session.receive(event_frame(1), NOW)
+    session.ack(STREAM, 500, [(300, "gap"), (1, "gap")])
+    assert said(session.data_to_send()) == [ack(1, rejected=[(1, "gap")])]
+
+
+def test_acks_go_forwards() -> None:
+    session = active()
+    session.receive(event_frame(1), NOW)
+    session.ack(STREAM, 1)
+    with pytest.raises(LocalSessionError, match="forwards"):
+        session.ack(STREAM, 0)
+    with pytest.raises(LocalSessionError, match="wasn't opened"):
+        session.ack(OTHER, 1)
+
+
+def test_events_of_streams_that_are_not_open_are_ignored() -> None:
+    session = active()
+    session.receive(open_frame(OTHER), NOW)  # not answered yet
+    others = event_frame(1, OTHER) + event_frame(1, WID) + control(Skip("run-2", "zzz", 1, 2))
+    assert session.receive(others + control(Skip("run-1", STREAM.session_id, 1, 2, None, "w1")), NOW) == []
+    assert session.frames_ignored == 4
+    assert session.bytes_in_flight == 0
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 2), (0, 2), (-5, -1), (2**63 - 1, 1)])
+def test_a_skip_of_nothing_is_ignored(first: int, last: int) -> None:
+    session = active()
+    assert session.receive(control(Skip("run-1", STREAM.session_id, first, last)), NOW) == []
+
+
+def test_opening_twice_is_asking_for_the_cursor_again() -> None:
+    session = active()
+    session.receive(event_frame(1), NOW)
+    assert session.receive(open_frame(), NOW) == [StreamOpenRequested(STREAM)]
+    assert session.receive(event_frame(2), NOW) == []
+    session.accept_stream(STREAM, 1)
+    with pytest.raises(LocalSessionError):
+        session.accept_stream(STREAM, 1)
+    assert received_seqs(session.receive(event_frame(2), NOW)) == [2]
+
+
+def test_a_relayed_stream_of_a_worker_without_session_ids() -> None:
+    """STR-2.7 forbids to write the derived id into the payload; ``open`` names it (CTL-8.4)."""
+    session = active()
+    first, second = StreamId("run-5", "", "legacy-1000"), StreamId("run-5", "", "legacy-9000")
+    without = StreamId("run-5", "", "")
+    assert session.receive(event_frame(1, without), NOW) == []
+    take(session, first, 3)
+    [received] = session.receive(event_frame(4, without), NOW)
+    assert received.stream == first  # type: ignore[union-attr]
+    take(session, second)
+    [received] = session.receive(event_frame(1, without), NOW)
+    assert received.stream == second  # type: ignore[union-attr]
+
+
+def test_hold_and_accept() -> None:
+    session = active()
+    session.receive(event_frame(1), NOW)
+    session.ack(STREAM, 1)
+    session.hold_stream(STREAM, "the store is full")
+    assert session.receive(event_frame(2), NOW) == []
+    session.ack(STREAM, 2)
+    assert said(session.data_to_send()) == [ack(1), ack(1, error="the store is full")]
+    session.accept_stream(STREAM, 1)
+    assert said(session.data_to_send()) == [ack(1)]
+    assert received_seqs(session.receive(event_frame(2), NOW)) == [2]
+
+
+def test_a_refused_stream() -> None:
+    session = active()
+    session.receive(open_frame(OTHER), NOW)
+    session.refuse_stream(OTHER, "forbidden")
+    assert said(session.data_to_send()) == [ack(0, OTHER, "forbidden")]
+    session.accept_stream(OTHER, 0)
+    assert session.receive(event_frame(1, OTHER) + open_frame(OTHER), NOW) == []
+    assert session.data_to_send() == b""
+
+
+def test_fencing_the_only_stream_ends_the_connection() -> None:
+    session = active()
+    session.fence(STREAM)
+    [reject] = said(session.data_to_send())
+    assert (reject.code, session.state) == ("fenced", S.CLOSED)
+    session.ack(STREAM, 1)
+    assert session.data_to_send() == b""
+
+
+def test_fencing_one_of_several_leaves_the_others() -> None:
+    session = active()
+    take(session, OTHER)
+    session.receive(event_frame(1), NOW)
+    session.fence(STREAM)
+    session.fence(WID)
+    assert said(session.data_to_send()) == [ack(0, error="fenced")]
+    session.ack(STREAM, 1)  # the commit was under way
+    assert session.data_to_send() == b""
+    assert received_seqs(session.receive(event_frame(2) + event_frame(1, OTHER), NOW)) == [1]
+    assert session.stream_state(STREAM) is StreamState.FENCED
+
+
+def test_too_many_streams() -> None:
+    session = active(limits=CollectorLimits(streams=3))
+    for number in range(2):
+        take(session, StreamId("r", "", f"s{number}"))
+    assert session.receive(open_frame(OTHER), NOW) == []
+    [answer] = said(session.data_to_send())
+    assert answer.status == "error"
+    assert answer.error_message == "a connection may open 3 streams"
+
+
+# ---------------------------------------------------------------------------------------------- bad frames
+
+
+def test_a_bad_frame_that_says_which_event_it_was() -> None:
+    session = active()
+    sid = STREAM.session_id
+    text = f'{{"v":1,"t":"metric","m":{{"seq":2,"ts":1,"sid":"{sid}"}},"p":{{"run_id":"run-1","key":"k","value":"x"}}}}'
+    news = session.receive(event_frame(1) + bad_frame(text) + event_frame(3), NOW)
+    assert [type(item) for item in news] == [EventsReceived, FrameRefused, EventsReceived]
+    refused = news[1]
+    assert isinstance(refused, FrameRefused)
+    assert (refused.stream, refused.seq, refused.error.kind) == (STREAM, 2, "bad_type")
+    session.ack(STREAM, 3, [(2, refused.error.kind)])
+    assert said(session.data_to_send()) == [ack(3, rejected=[(2, "bad_type")])]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"v":1,"t":"metric","m":{},"p":{}}', "[" * 100, "\x00", "9" * 5000])
+def test_a_bad_frame_of_the_only_stream_is_its_next_event(text: str) -> None:
+    session = active()
+    news = session.receive(event_frame(1) + bad_frame(text) + event_frame(3), NOW)
+    refused = news[1]
+    assert isinstance(refused, FrameRefused)
+    assert (refused.stream, refused.seq) == (STREAM, 2)
+
+
+def test_a_bad_frame_of_one_of_several_streams_is_told_by_the_gap() -> None:
+    session = active()
+    take(session, OTHER)
+    news = session.receive(event_frame(1) + event_frame(1, OTHER) + bad_frame("{") + event_frame(2, OTHER), NOW)
+    assert [type(item) for item in news] == [EventsReceived] * 3
+    refused, received = session.receive(event_frame(3), NOW)
+    assert isinstance(refused, FrameRefused)
+    assert (refused.stream, refused.seq) == (STREAM, 2)
+    assert isinstance(received, EventsReceived)
+
+
+def test_a_bad_frame_that_nobody_can_place_is_told_at_the_end() -> None:
+    session = active()
+    take(session, OTHER)
+    assert session.receive(bad_frame("{") * 65, NOW)[0].stream is None  # type: ignore[union-attr]
+    news = session.receive_eof(NOW)
+    assert [type(item) for item in news] == [FrameRefused] * 64 + [PeerGone]
+    assert session.frames_refused == 65
+
+
+def test_a_bad_control_frame_takes_no_seq() -> None:
+    session = active()
+    [refused] = session.receive(bad_frame('{"v":1,"t":"skip","m":{"seq":0,"ts":1},"p":{}}'), NOW)
+    assert refused.stream is None  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------------------------------- plain peers
+
+
+def test_a_worker_of_before() -> None:
+    session = waiting()
+    bare = StreamId("run-1", "", "")
+    start = encode_frame(event(1, RunStart("run-1"), bare))
+    news = session.receive(start + event_frame(2, bare) + event_frame(2, OTHER), NOW)
+    assert news[0] == PlainPeer("anybody")
+    assert [item.stream for item in news[1:]] == [StreamId("run-1", "", "legacy-1"), OTHER]  # type: ignore[union-attr]
+    assert received_seqs(news) == [1, 2, 2]
+    session.ack(OTHER, 2)
+    session.fence(OTHER)
+    assert session.data_to_send() == b""
+    assert session.send_command(Command("c1", "stop"))
+    assert said(session.data_to_send()) == [Command("c1", "stop")]
+    assert session.receive(control(Ping()) + open_frame() + control(Subscribe("run-1")), NOW) == []
+    assert session.data_to_send() == b""
+    assert session.handle_timer(NOW + 1e6) == []
+
+
+def test_a_plain_peer_that_knows_a_little_more() -> None:
+    session = collector_in(S.PLAIN)
+    skip = Skip(STREAM.run_id, STREAM.session_id, 2, 3)
+    declared, result = session.receive(control(skip) + control(CommandResult("run-1", "c", "ok")), NOW)
+    assert isinstance(declared, SkipDeclared)
+    assert (declared.stream, declared.first, declared.last) == (STREAM, 2, 3)
+    assert result == CommandResultReceived(CommandResult("run-1", "c", "ok"))
+
+
+def test_a_plain_peer_is_served_to_the_end() -> None:
+    session = collector_in(S.PLAIN)
+    session.drain(NOW)
+    assert received_seqs(session.receive(event_frame(2), NOW)) == [2]
+    session.reject("busy")
+    assert session.data_to_send() == b""
+    assert session.is_over
+
+
+# ---------------------------------------------------------------------------------------------- the rest of the talk
+
+
+def test_subscribers() -> None:
+    session = active()
+    assert session.receive(control(Subscribe("run-9", 5)) + control(Unsubscribe("run-9")), NOW) == [
+        SubscribeRequested("run-9", 5),
+        UnsubscribeRequested("run-9"),
+    ]
+    assert session.send_event(event_payload(9))
+    assert session.data_to_send() == event_frame(9)
+
+
+def test_a_peer_that_does_not_read() -> None:
+    session = active(limits=CollectorLimits(output=1000))
+    sent = 0
+    while session.send_event(event_payload(1)):
+        sent += 1
+    assert 1 < sent < 20
+    assert session.state is S.POISONED
+    [failed] = session.receive(b"", NOW)
+    assert isinstance(failed, PeerFailed)
+    [reject] = said(session.data_to_send())
+    assert (reject.code, session.bytes_in_flight) == ("protocol_error", 0)
+    with pytest.raises(RemoteSessionError):
+        session.receive(b"", NOW)
+
+
+def test_a_flood_of_pings_costs_nothing() -> None:
+    session = active()
+    session.receive(control(Ping()) * 10_000, NOW)
+    assert said(session.data_to_send()) == [Pong()]
+
+
+def test_a_flood_of_opens_costs_what_is_allowed() -> None:
+    session = active(limits=CollectorLimits(streams=5, output=20_000))
+    for number in range(1000):
+        session.receive(open_frame(StreamId("r", "", str(number))), NOW)
+        if session.is_over:
+            break
+    assert session.is_over
+    assert len(session.data_to_send()) < 1000
+
+
+def test_silence() -> None:
+    session = active()
+    session.handle_timer(NOW + 20)
+    assert said(session.data_to_send()) == [Ping()]
+    session.receive(control(Pong()), NOW + 30)
+    session.handle_timer(NOW + 50)
+    session.handle_timer(NOW + 70)
+    session.data_to_send()
+    [gone] = session.handle_timer(NOW + 90)
+    assert isinstance(gone, PeerGone)
+    assert gone.idle
+    assert [reject.code for reject in said(session.data_to_send())] == ["timeout"]
+
+
+def test_drain() -> None:
+    session = active()
+    [received] = session.receive(event_frame(1), NOW)
+    session.drain(NOW)
+    assert session.receive(event_frame(2) + open_frame(OTHER), NOW) == []
+    assert session.send_command(Command("c", "stop")) is False
+    session.release(received.size, NOW)  # type: ignore[union-attr]
+    session.ack(STREAM, 1)
+    session.reject("busy", "shutting down", 5)
+    assert said(session.data_to_send()) == [ack(1), Reject("busy", "shutting down", 5)]
+    assert session.is_over
+
+
+def test_drain_before_the_hello() -> None:
+    session = waiting()
+    session.drain(NOW, 3)
+    assert said(session.data_to_send()) == [Reject("busy", "the collector is shutting down", 3)]
+
+
+# ---------------------------------------------------------------------------------------------- backpressure
+
+
+def test_reading_stops_and_starts_with_the_bytes_in_flight() -> None:
+    size = len(event_frame(1))
+    session = active(limits=CollectorLimits(in_flight=2 * size))
+    assert session.wants_data
+    session.receive(event_frame(1), NOW)
+    assert session.wants_data
+    session.receive(event_frame(2), NOW)
+    assert not session.wants_data
+    session.release(size, NOW)
+    assert session.wants_data
+    with pytest.raises(LocalSessionError):
+        session.release(size + 1, NOW)
+    with pytest.raises(LocalSessionError):
+        session.release(-1, NOW)
+
+
+def test_who_is_not_read_is_neither_late_nor_idle() -> None:
+    session = active()
+    session.receive(event_frame(1)[:10], NOW + 1)
+    session.hold_back(True, NOW + 11)
+    assert not session.wants_data
+    for second in (21, 41, 61, 81, 101):
+        assert session.next_timer() == NOW + second
+        assert session.handle_timer(NOW + second) == []
+        assert said(session.data_to_send()) == [Ping()], "or the peer would take us for idle"
+    session.hold_back(False, NOW + 111)
+    assert session.wants_data
+    assert session.next_timer() == NOW + 121
+    session.handle_timer(NOW + 130.9)
+    assert not session.is_over
+    session.handle_timer(NOW + 131)
+    assert session.is_over, "thirty seconds of reading"
+
+
+# ---------------------------------------------------------------------------------------------- hostile peers
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "frame_too_large"),
+        (b"\x16\x03\x01\x02\x00", "frame_too_large"),
+        (b"SSH-2.0-x", "frame_too_large"),
+        (b"*1\r\n", "frame_too_large"),
+        (b"\xff", "frame_too_large"),
+        (b"\x00\x10\x00\x01", "frame_too_large"),
+        (b"\x00\xff\xff\xff", "frame_too_large"),
+        (b"\x00\x00\x00\x00", "empty_frame"),
+        (b"\x00" * 1000, "empty_frame"),
+    ],
+)
+@pytest.mark.parametrize("state", [S.HELLO_WAIT, S.ACTIVE, S.PLAIN, S.DRAINING])
+def test_bytes_that_are_no_frames(state: S, data: bytes, code: str) -> None:
+    session = collector_in(state)
+    news = session.receive(data, NOW)
+    [failed] = [item for item in news if isinstance(item, PeerFailed)]
+    assert news[-1] is failed
+    assert failed.error.code == code
+    told = said(session.data_to_send())
+    assert told == ([] if state is S.PLAIN else [Reject(code, failed.error.reason)])
+    for _ in range(2):
+        with pytest.raises(RemoteSessionError):
+            session.receive(data, NOW)
+    session.ack(STREAM, 1)
+    session.release(0, NOW)
+    session.hold_back(True, NOW)
+    session.reject("busy")
+    assert session.send_command(Command("c", "stop")) is False
+    assert session.receive_eof(NOW) == []
+    assert session.data_to_send() == b""
+
+
+def test_a_first_frame_may_be_held_shorter() -> None:
+    session = waiting(limits=CollectorLimits(first_frame=1000))
+    news = session.receive((1001).to_bytes(4, "big"), NOW)
+    assert isinstance(news[-1], PeerFailed)
+    session = waiting(limits=CollectorLimits(first_frame=1000))
+    session.receive(control(HELLO) + open_frame(), NOW)
+    session.accept_stream(STREAM, 0)
+    big = encode_frame(event(1, Tags("run-1", {"k": "x" * 5000})))
+    assert received_seqs(session.receive(big, NOW)) == [1]
+
+
+def test_limits_that_no_client_would_take() -> None:
+    with pytest.raises(ValueError, match="65536"):
+        CollectorLimits(max_frame=65_535)
+
+
+def test_misuse_of_streams() -> None:
+    session = active()
+    for call in (
+        lambda: session.accept_stream(OTHER, 0),
+        lambda: session.hold_stream(OTHER, "x"),
+        lambda: session.refuse_stream(OTHER),
+        lambda: session.accept_stream(STREAM, -1),
+    ):
+        with pytest.raises(LocalSessionError):
+            call()
+    assert waiting().stream_state(STREAM) is StreamState.UNOPENED
+
+
+def test_commits_outlive_connections() -> None:
+    session = active()
+    [received] = session.receive(event_frame(1), NOW)
+    session.receive(open_frame(OTHER), NOW)
+    session.receive_eof(NOW)
+    session.release(received.size, NOW)  # type: ignore[union-attr]
+    session.ack(STREAM, 1)
+    session.accept_stream(OTHER, 0)
+    session.refuse_stream(OTHER)
+    session.hold_stream(STREAM, "x")
+    session.fence(STREAM)
+    session.drain(NOW)
+    assert session.send_event(event_payload(1)) is False
+    assert session.data_to_send() == b""
+    assert not session.wants_data
+
+
+@given(st.lists(st.sampled_from(sorted(PEER_BYTES, key=lambda what: what.value)), max_size=12), st.data())
+def test_any_frames_in_any_pieces(inputs: list[Any], data: st.DataObject) -> None:
+    """The same events, in the same order, however the bytes are divided."""
+    stream = b"".join(PEER_BYTES[what] for what in inputs)
+    state = data.draw(st.sampled_from([S.HELLO_WAIT, S.ACTIVE, S.PLAIN, S.DRAINING]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    whole, pieces = collector_in(state), collector_in(state)
+    expected = whole.receive(stream, NOW)
+    news: list[Any] = []
+    for start, end in itertools.pairwise([0, *cuts, len(stream)]):
+        if pieces.is_over:
+            break
+        news += pieces.receive(stream[start:end], NOW)
+    assert flat(news) == flat(expected)
+    assert pieces.state is whole.state
+    assert pieces.bytes_in_flight == whole.bytes_in_flight
+    assert pieces.data_to_send() == whole.data_to_send()
+
+
+def flat(news: list[Any]) -> list[str]:
+    """Return the news with one item for each event: how many come at once depends on the pieces."""
+    return [
+        text
+        for item in news
+        for text in (
+            [f"{item.stream} {frame}" for frame in item.frames] if isinstance(item, EventsReceived) else [repr(item)]
+        )
+    ]
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from(list(PEER_BYTES.values())), max_size=8))
+def test_any_bytes(chunks: list[bytes]) -> None:
+    for state in (S.HELLO_WAIT, S.ACTIVE, S.PLAIN, S.DRAINING):
+        session = collector_in(state, authenticate=lambda auth: Refusal() if auth else anybody(auth))
+        for number, chunk in enumerate(chunks):
+            if session.is_over:
+                break
+            session.receive(chunk, NOW + number)
+            session.handle_timer(NOW + number)
+            due = session.next_timer()
+            assert due is None or due > NOW + number
+        assert session.output_size < 10_000
