@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import xtrack_protocol
+
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "docs" / "spec"
 NOT_IN_CODE = Path(__file__).with_name("clauses_not_in_code.txt")
@@ -56,10 +58,11 @@ def not_in_code() -> dict[str, str]:
 def named_in_code() -> dict[str, list[str]]:
     """Return the ids that modules name, with the places."""
     places: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "xtrack_protocol").rglob("*.py")):
+    package = Path(xtrack_protocol.__file__).parent  # the installed one, where the wheel is tested
+    for path in sorted(package.rglob("*.py")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             for clause_id in MENTION.findall(line):
-                places.setdefault(clause_id, []).append(f"{path.relative_to(ROOT)}:{number}")
+                places.setdefault(clause_id, []).append(f"{path.relative_to(package.parent)}:{number}")
     return places
 
 

@@ -335,7 +335,7 @@ class RunReducer:
             started_at_us=started,
             ended_at_us=ended,
             updated_at_us=max((stream.last_ts for stream in streams if stream.last_ts is not None), default=None),
-            duration_ms=duration_ms(voting, started, ended),
+            duration_ms=duration_ms(summaries, started, ended),
             activity=activity(streams),
             params={key: written.value for key, written in winners(streams, lambda stream: stream.params).items()},
             metrics=metrics(streams) if with_metrics else {},

@@ -301,9 +301,13 @@ def error_of(voting: list[StreamSummary], status: RunStatus) -> ErrorInfo | None
     return given[0].error if given else None
 
 
-def duration_ms(voting: list[StreamSummary], started: int | None, ended: int | None) -> int | None:
+def duration_ms(summaries: Iterable[StreamSummary], started: int | None, ended: int | None) -> int | None:
     """Return milliseconds: a single session's own monotonic measure, else from first start to last end."""
-    workers = [summary for summary in voting if not summary.observer]
+    workers = [
+        summary
+        for summary in summaries
+        if summary.started_at_us is not None and not summary.observer and not summary.sub
+    ]
     if ended is not None and len(workers) == 1 and workers[0].duration_ms is not None:
         return workers[0].duration_ms
     return None if started is None or ended is None else max(0, ended - started) // 1000

@@ -12,7 +12,7 @@ LEGACY_PREFIX: Final = "legacy-"
 """What a derived session id begins with. spec: STR-2"""
 
 
-@attrs.frozen(order=True, cache_hash=True)
+@attrs.frozen(order=True)
 class StreamId:
     """The identity of a stream: within it, and nowhere else, seqs tell order, duplicates and gaps. spec: STR-1
 

@@ -10,14 +10,17 @@ from xtrack_protocol.storage.base import (
     Storage,
     StoredEvent,
 )
+from xtrack_protocol.storage.local import LocalStore
 from xtrack_protocol.storage.memory import MemoryStore
-from xtrack_protocol.storage.open import open_store
+from xtrack_protocol.storage.open import STORES, open_store
 from xtrack_protocol.storage.sqlite import SQLiteStore
 
 __all__ = [
+    "STORES",
     "AppendResult",
     "Experiment",
     "Incoming",
+    "LocalStore",
     "MemoryStore",
     "Order",
     "ParamValue",

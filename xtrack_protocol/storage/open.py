@@ -59,8 +59,6 @@ def open_store(url: str, *, read_only: bool = False) -> Storage:
             "store",
             url,
             "no known kind of store",
-            f"Known are {known}; for a file write sqlite:///{url}"
-            if "/" in url and not colon
-            else f"Known are {known}",
+            f"Known are {known}; for a file write sqlite:///{url}" if not colon else f"Known are {known}",
         )
     return opener(url, read_only)
