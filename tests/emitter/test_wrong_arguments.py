@@ -189,7 +189,7 @@ def test_lone_surrogates_everywhere(strict: Any) -> None:
     run.log_metrics({bad: 1.0})
     run.log_params({bad: {bad: bad}})
     run.set_tags({bad: bad})
-    run.log(bad, logger=bad, **{"f": bad})
+    run.log(bad, logger=bad, f=bad)
     run.alert(bad, bad, key=bad)
     run.log_artifact(f"s3://{bad}", bad, name=bad, metadata={bad: [bad]}, checksum=bad)
     run.log_checkpoint(f"s3://{bad}", 1, best_key=bad, metrics={bad: 1.0}, metadata={bad: bad})

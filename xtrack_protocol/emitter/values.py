@@ -25,7 +25,7 @@ _ARRAY_MAX: Final = 1000
 _LEVELS_MAX: Final = 48
 """Levels of nesting written out below a param or field; the protocol has room for 64 in all."""
 
-_NODES_MAX: Final = 100_000
+_NODES_MAX: Final = 300_000
 """Values written out in all below a param or field: a list may hold another one twice, and that one a third one twice,
 and so on; it is small in memory and endless on paper."""
 
@@ -160,7 +160,7 @@ class Converter:
         if isinstance(value, float):  # numpy's float64
             return float(value)
         if level > _LEVELS_MAX or self._nodes > _NODES_MAX or id(value) in self._above:
-            return self._repr(value)
+            return self._repr(value, " (too deep, too many, or inside itself)")
         self._above.add(id(value))
         try:
             return self._convert_object(value, level)
@@ -194,8 +194,8 @@ class Converter:
         plain = to_list()
         return self._repr(value) if plain is value else self.convert(plain, level + 1)
 
-    def _repr(self, value: Any) -> str:
-        self.replaced.append(type(value).__name__)
+    def _repr(self, value: Any, why: str = "") -> str:
+        self.replaced.append(type(value).__name__ + why)
         return brief(value, 4000)
 
 
