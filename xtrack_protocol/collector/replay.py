@@ -1,4 +1,4 @@
-"""Feeds captured files to a collector. spec: RST-1, RST-8, STR-8"""
+"""Feeds captured files to a collector. spec: FLD-13, RST-8, STR-8"""
 
 from __future__ import annotations
 

@@ -163,6 +163,7 @@ class Activity:
 @attrs.frozen(kw_only=True)
 class RunState:
     """All that is known of a run, in bounded size. Times are microseconds since the Unix epoch, workers' clocks.
+    spec: FLD-11
 
     ``params``: flat and dotted, the current values. ``logs``, ``artifacts``, ``checkpoints``, ``alerts``: the last 1000
     of each; the store has all. ``streams``: one entry a worker's session, in session order (spec: FLD-2).

@@ -163,7 +163,7 @@ class Storage(abc.ABC):
     def annotate(
         self, run_id: str, *, tags: Mapping[str, str] | None = None, name: str | None = None, note: str | None = None
     ) -> RunState:
-        """Tag, rename or note a run, finished or not; its status stays. Raises RunNotFound. spec: EVT-TAGS-2"""
+        """Tag, rename or note a run, finished or not; its status stays. Raises RunNotFound. spec: EVT-TAGS-3"""
 
     @abc.abstractmethod
     def delete_run(self, run_id: str) -> None:

@@ -13,7 +13,7 @@ Promise: TypeAlias = Literal["none", "accepted", "durable", "acked"]
 """What has been promised of an event, from weakest to strongest, and never one reported as another.
 
 ``accepted``: it survives kill -9 of this process. ``durable``: it survives a power loss. ``acked``: a collector has
-committed it.
+committed it. spec: DLV-1, DLV-2, DLV-3, DLV-4
 """
 
 

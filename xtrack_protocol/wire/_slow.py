@@ -2,7 +2,8 @@
 
 Parsing is the standard library's, which knows the bare NaN tokens of legacy workers and calls back for every
 number; a table of slots made from the IR then walks the tree. Of all faults the one that stands first in the
-order of precedence is reported (spec: ERR-2).
+order of precedence is reported (spec: ERR-2). Of a name that stands twice in an object the last one counts, as in
+the fast pass (spec: JSN-1, JSN-5).
 """
 
 from __future__ import annotations
@@ -315,7 +316,7 @@ def _as_float(value: int, path: _Path) -> float:
         raise EncodeError("an integer beyond binary64", _text_of(path)) from None
 
 
-class _StrSlot(_Slot):
+class _StrSlot(_Slot):  # spec: VAL-9
     def read(self, value: Any, path: _Path, faults: _Faults) -> Any:
         return (
             value if isinstance(value, str) else faults.add("bad_type", path, f"must be a text, not {_name_of(value)}")
