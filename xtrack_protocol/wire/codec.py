@@ -20,7 +20,10 @@ from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, KnownEnvelope
 from xtrack_protocol.limits import DEPTH_MAX, INT64_MAX, INT64_MIN
 
 Codec: TypeAlias = Literal["json", "msgpack"]
-"""Frames are JSON; MessagePack is a second, negotiated codec with the same field names. spec: MSG-1, MSG-3, MSG-4, MSG-5"""
+"""Frames are JSON; MessagePack is a second, negotiated codec with the same field names.
+
+spec: MSG-1, MSG-3, MSG-4, MSG-5
+"""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

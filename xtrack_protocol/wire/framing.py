@@ -29,8 +29,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     ``envelope`` or ``error``: one of them is None. ``offset``: of the frame's first byte, the length's, in bytes
     from the stream's start. ``length``: bytes of payload. ``raw``: the payload's original bytes, empty where they
     were not read. ``verified``: False after damage to the framing, where a reader had to guess where the frame
-    begins (spec: FRM-7, FRM-8). ``error.length`` counts all the bytes that are unusable, from ``offset`` on; it is 0 for an
-    error whose range has no end (spec: FRM-5).
+    begins (spec: FRM-7). ``error.length`` counts all the bytes that are unusable, from ``offset`` on; it is 0 for an
+    error whose range has no end (spec: FRM-5). spec: FRM-8
     """
 
     envelope: Envelope | None
