@@ -305,8 +305,9 @@ class World:
 
 
 OPS = {
-    "log": 4, "lose": 1, "connect": 1.5, "flow": 8, "offer": 3, "to_collector": 5, "to_emitter": 5, "commit": 6, "tick": 2,
-    "leap": 0.3, "cut": 0.5, "backup": 0.5, "restore": 0.3, "hold": 1, "unhold": 2, "drain": 0.2, "shut": 0.2,
+    "log": 4, "lose": 1, "connect": 1.5, "flow": 8, "offer": 3, "to_collector": 5, "to_emitter": 5, "commit": 6,
+    "tick": 2, "leap": 0.3, "cut": 0.5, "backup": 0.5, "restore": 0.3, "hold": 1, "unhold": 2,
+    "drain": 0.2, "shut": 0.2,
 }  # fmt: skip
 STEPS = st.tuples(
     st.sampled_from([name for name, weight in OPS.items() for _ in range(round(weight * 10))]),

@@ -64,13 +64,28 @@ class Incoming:
     acked: int = 0
     highest: int = 0
     """The highest seq that came or was skipped on this connection, or the cursor."""
+    interrupted: bool = False
+    """Whether events were ignored, so that what comes may have been sent before the peer knew of it."""
 
     def step(self, what: StreamInput) -> bool:
         """Move by ``what``; return whether it is to be acted on."""
         following = SERVER_STREAM[self.state].get(what)
-        if following is not None:
-            self.state = following
-        return following is not None
+        if following is None:
+            return False
+        if self.state is StreamState.OPEN and following is not StreamState.OPEN:
+            self.interrupted = True
+        self.state = following
+        return True
+
+    def goes_on(self, seq: int) -> bool:
+        """Whether an event or skip that begins with ``seq`` is to be taken: after an interruption, from the cursor on.
+
+        Otherwise a hole is no reason to ignore what comes behind it (STR-6). spec: CTL-3.15
+        """
+        if self.interrupted and seq > self.highest + 1:
+            return False
+        self.interrupted = False
+        return True
 
 
 class IncomingStreams:
@@ -132,7 +147,11 @@ class IncomingStreams:
         if entry is None and (found.names_stream or not open_streams):
             return refused  # of a stream that isn't open
         if entry is not None:
+            if entry.interrupted and found.seq is None:
+                return refused  # sent before or after it? It will come again
             seq = found.seq or entry.highest + 1
+            if not entry.goes_on(seq):
+                return refused
             entry.highest = max(entry.highest, seq)
             return attrs.evolve(refused, stream=entry.stream, seq=seq)
         self._unplaced.append(refused)

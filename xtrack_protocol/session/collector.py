@@ -35,6 +35,7 @@ from xtrack_protocol.ir import (
 from xtrack_protocol.limits import DecodeLimits
 from xtrack_protocol.session._connection import OVER, Connection, input_of
 from xtrack_protocol.session._incoming import CollectorLimits, Incoming, IncomingStreams
+from xtrack_protocol.session._reading import Reading
 from xtrack_protocol.session._salvage import identity_of
 from xtrack_protocol.session._tables import SERVER, ConnectionState, Input, StreamInput, StreamState
 from xtrack_protocol.session.events import (
@@ -110,24 +111,19 @@ class CollectorSession(Connection[CollectorEvent]):
         self._batch: list[Frame] = []
         self._batch_stream: StreamId | None = None
         self._batch_size = 0
-        self._in_flight = 0
-        self._held_back = False
-        self._paused_at: float | None = None
-        self._first_due = math.inf
-        self._frame_at: int | None = None
-        self._frame_due = math.inf
+        self._reading = Reading(limits.in_flight, limits.frame_seconds)
 
     # ------------------------------------------------------------------------------------------ what is asked
 
     @property
     def bytes_in_flight(self) -> int:
         """Bytes handed on as events and not yet given back."""
-        return self._in_flight
+        return self._reading.in_flight
 
     @property
     def wants_data(self) -> bool:
         """Whether more is to be read: backpressure is reading less, and the deadlines wait for it."""
-        return self._state not in OVER and self._paused_at is None
+        return self._state not in OVER and self._reading.paused_at is None
 
     def stream_state(self, stream: StreamId) -> StreamState:
         """Return where ``stream`` stands on this connection."""
@@ -143,7 +139,7 @@ class CollectorSession(Connection[CollectorEvent]):
         self._at(now)
         self._step(Input.START)
         self._heard_at = self._now
-        self._first_due = self._now + self._bounds.first_frame_seconds
+        self._reading.first_due = self._now + self._bounds.first_frame_seconds
 
     def accept_stream(self, stream: StreamId, cursor: int) -> None:
         """Answer a StreamOpenRequested, or end a hold: events are taken from ``cursor`` + 1 on. spec: CTL-8.1
@@ -206,16 +202,16 @@ class CollectorSession(Connection[CollectorEvent]):
 
     def release(self, size: int, now: float) -> None:
         """Give back the ``size`` of events that are committed, or done with. Reading may go on by it."""
-        if not 0 <= size <= self._in_flight:
-            problem = f"{size} bytes, when {self._in_flight} are in flight"
+        if not 0 <= size <= self._reading.in_flight:
+            problem = f"{size} bytes, when {self._reading.in_flight} are in flight"
             raise LocalSessionError("release", self._state.value, problem)
-        self._in_flight -= size
+        self._reading.in_flight -= size
         self._at(now)
         self._pause_or_resume()
 
     def hold_back(self, on: bool, now: float) -> None:
         """Read nothing for now (all connections together hold too much), or again."""
-        self._held_back = on
+        self._reading.held_back = on
         self._at(now)
         self._pause_or_resume()
 
@@ -271,12 +267,7 @@ class CollectorSession(Connection[CollectorEvent]):
         """Take bytes of the peer; return what they mean, a fault last. See Connection.receive."""
         news = super().receive(data, now)
         if self._state not in OVER:
-            partial = self._inbox.partial
-            if partial is None:
-                self._frame_due = math.inf
-            elif partial != self._frame_at:
-                self._frame_due = self._now + self._bounds.frame_seconds  # spec: CTL-14.1
-            self._frame_at = partial
+            self._reading.began(self._inbox.partial, self._now)
             self._check_output()
             self._pause_or_resume()
             news += self._take_news()
@@ -317,7 +308,7 @@ class CollectorSession(Connection[CollectorEvent]):
 
     def _take_first(self, frame: Frame, what: Input) -> bool:
         """Decide by the first frame what the connection is; return whether it is an event's as well. spec: VER-3.4"""
-        self._first_due = math.inf
+        self._reading.first_due = math.inf
         if what is Input.FATAL_FRAME:
             return True
         envelope = frame.envelope
@@ -390,9 +381,9 @@ class CollectorSession(Connection[CollectorEvent]):
         else:
             entry = self._streams.of_event(envelope)
             stream = None
-            if entry is not None and entry.step(StreamInput.EVENT):
+            seq = envelope.meta.seq
+            if entry is not None and entry.step(StreamInput.EVENT) and entry.goes_on(seq):
                 stream = entry.stream
-                seq = envelope.meta.seq
                 for refused in self._streams.place_before(entry, seq):
                     self._end_batch()
                     self._tell(refused)
@@ -406,7 +397,7 @@ class CollectorSession(Connection[CollectorEvent]):
         size = 4 + frame.length
         self._batch.append(frame)
         self._batch_size += size
-        self._in_flight += size
+        self._reading.in_flight += size
 
     def _end_batch(self) -> None:
         """Hand on the events of one stream that have come one after the other."""
@@ -435,14 +426,14 @@ class CollectorSession(Connection[CollectorEvent]):
         fits = 1 <= skip.first <= skip.last  # spec: CTL-9.1
         if fits and self._state is not _S.PLAIN:
             entry = self._streams.get(stream)
-            fits = entry is not None and entry.step(StreamInput.SKIP)
+            fits = entry is not None and entry.step(StreamInput.SKIP) and entry.goes_on(skip.first)
             if fits and entry is not None:
                 entry.highest = max(entry.highest, skip.last)
         if not fits:
             self.frames_ignored += 1  # spec: CTL-8.3
             return
         size = 4 + frame.length
-        self._in_flight += size
+        self._reading.in_flight += size
         self._tell(SkipDeclared(stream, skip.first, skip.last, skip.reason or "", frame, size))
 
     # ------------------------------------------------------------------------------------------ answers
@@ -496,7 +487,7 @@ class CollectorSession(Connection[CollectorEvent]):
         return False
 
     def _ended(self) -> None:
-        self._first_due = self._frame_due = math.inf
+        self._reading.end()
         self._end_batch()
         for refused in self._streams.end():
             self._tell(refused)
@@ -504,29 +495,18 @@ class CollectorSession(Connection[CollectorEvent]):
     # ------------------------------------------------------------------------------------------ time
 
     def _pause_or_resume(self) -> None:
-        """Stop and start the deadlines with the reading: who isn't read can't be late."""
-        reading = not self._held_back and self._in_flight < self._bounds.in_flight
-        if not reading and self._paused_at is None:
-            self._paused_at = self._now
-        elif reading and self._paused_at is not None:
-            missed = self._now - self._paused_at
-            self._paused_at = None
-            self._heard_at += missed
-            self._first_due += missed
-            self._frame_due += missed
+        """Stop and start the deadlines with the reading: who isn't read can't be late. spec: CTL-10.3"""
+        self._heard_at += self._reading.pause_or_resume(self._now)
 
     def _idle_due(self) -> float:
-        return math.inf if self._paused_at is not None else super()._idle_due()
-
-    def _late_due(self) -> float:
-        return math.inf if self._paused_at is not None else min(self._first_due, self._frame_due)
+        return math.inf if self._reading.paused_at is not None else super()._idle_due()
 
     def _next_timer(self) -> float:
-        return min(self._late_due(), self._silence_due(), self._idle_due())
+        return min(self._reading.late_due, self._silence_due(), self._idle_due())
 
     def _handle_timer(self) -> None:
-        if self._now >= self._late_due():
-            first = self._now >= self._first_due
+        if self._now >= self._reading.late_due:
+            first = self._now >= self._reading.first_due
             seconds = self._bounds.first_frame_seconds if first else self._bounds.frame_seconds
             what = "the first frame was" if first else "a frame that was begun was"
             reason = f"{what} not complete within {seconds:g} s"

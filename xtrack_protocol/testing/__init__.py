@@ -11,7 +11,8 @@
 
 from xtrack_protocol.testing.clock import FakeClock
 from xtrack_protocol.testing.events import Worker
+from xtrack_protocol.testing.linked import LinkedPair
 from xtrack_protocol.testing.storage import StorageContract
 from xtrack_protocol.testing.transport import TransportContract
 
-__all__ = ["FakeClock", "StorageContract", "TransportContract", "Worker"]
+__all__ = ["FakeClock", "LinkedPair", "StorageContract", "TransportContract", "Worker"]

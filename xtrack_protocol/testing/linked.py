@@ -21,8 +21,8 @@ class LinkedPair:
     """An emitter's and a collector's session with bytes on their way in both directions, and a clock.
 
     Nothing moves by itself: ``deliver_to_collector`` and ``deliver_to_emitter`` hand on what has been sent, in pieces
-    of any size; ``advance`` lets time pass; ``cut`` breaks the connection, with what is on its way. Bytes arrive in order
-    and unchanged, as on any TCP connection. What the sessions tell is collected in ``emitter_news`` and
+    of any size; ``advance`` lets time pass; ``cut`` breaks the connection, with what is on its way. Bytes arrive in
+    order and unchanged, as on any TCP connection. What the sessions tell is collected in ``emitter_news`` and
     ``collector_news``; take what you have acted on out of them.
     """
 
