@@ -81,6 +81,13 @@ class _Exit(SystemExit):
             _leaving = None
 
 
+def _exit_of(code: object) -> _Exit:
+    global _leaving
+    error = _Exit(code)
+    error.leaving = _leaving = _Leaving(code)
+    return error
+
+
 class _Hooks:
     """Our ``sys.excepthook`` and ``sys.exit``, and what was there before, which they call.
 
@@ -109,11 +116,8 @@ class _Hooks:
         self._hook_before(kind, error, traceback)
 
     def _sys_exit(self, code: object = None, /) -> NoReturn:
-        global _leaving
         if self._active and not is_good(code) and threading.current_thread() is threading.main_thread():
-            error = _Exit(code)
-            error.leaving = _leaving = _Leaving(code)
-            raise error
+            raise _exit_of(code)  # in no variable here: the traceback would keep it, and it the traceback
         self._exit_before(code)  # type: ignore[arg-type] # whatever the script gave
         raise SystemExit(code)  # where somebody's sys.exit returns
 

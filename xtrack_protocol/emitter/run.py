@@ -298,7 +298,7 @@ class Run:
         best_key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Point at a saved state of training, and make all that was logged before it durable. spec: EVT-CHECKPOINT-1
+        """Point at a saved state of training, and make all that was logged before it durable. spec: EVT-CHECKPOINT-2
 
         ``metrics``: numbers at that step. ``is_best``: the best so far by ``best_key``.
         """

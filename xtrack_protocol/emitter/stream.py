@@ -2,7 +2,8 @@
 
 The whole of it happens in the calling thread, under a lock: the order in the file is the order of seqs, and when a call
 returns, the event is where the transport promises. An event that can't be encoded takes no seq; one that the transport
-couldn't take has its seq declared lost (``skip``) as soon as something can be sent again. spec: ENV-4, STR-3, STR-7
+couldn't take has its seq declared lost (``skip``) as soon as something can be sent again.
+spec: ENV-4, STR-3, STR-7, DLV-7, EMT-6
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Tracker:
         quiet: bool | None = None,
         settings: Settings | None = None,
     ) -> Run:
-        """Start a run, and return it open. spec: EVT-RUN_START-1
+        """Start a run, and return it open. spec: EVT-RUN_START-2, EVT-RUN_START-3
 
         ``run_id``: default XTRACK_RUN_ID for the process's first run (later ones are its children), else a new one.
         ``transport``: a name (``local``, ``file:run.bin``, ...) or a transport of your own. ``resume``: go on with the
