@@ -287,7 +287,7 @@ class World:
             connection.link.deliver_to_emitter()
             self.act_on_emitter_news(connection)
             emitter = connection.link.emitter
-            done = all(emitter.position(stream) == self.last[stream] for stream in STREAMS)
+            done = all(emitter.position(stream) == self.last[stream] == self.store.cursor(stream) for stream in STREAMS)
             if done and not emitter.unacked_events and not connection.pending:
                 break
         connection.link.settle()

@@ -163,17 +163,15 @@ class CollectorSession(Connection[CollectorEvent]):
 
         ``rejected``: the refused seqs with their codes, each in the first ack that covers it (spec: CTL-3.5). ``upto``
         may be above what came on this connection: no more is acked than came (spec: CTL-3.10). Nothing is sent where
-        nothing has changed, for plain peers, and for streams that were fenced in the meantime.
+        nothing has changed (acks are cumulative, and may be overtaken by later ones), for plain peers, and for streams
+        that were fenced in the meantime.
         """
         if self._state is _S.PLAIN:
             return  # spec: VER-3.5
         entry = self._answer("ack", stream)
         if entry is None or not entry.step(StreamInput.ACK):
             return
-        upto = min(upto, entry.highest)
-        if upto < entry.acked:
-            problem = f"seq {upto}, when {entry.acked} was acked: acks go forwards"
-            raise LocalSessionError("ack", self._state.value, problem)
+        upto = max(entry.acked, min(upto, entry.highest))
         named = [(seq, code) for seq, code in rejected if seq <= upto]
         if upto > entry.acked or named:
             entry.acked = upto
