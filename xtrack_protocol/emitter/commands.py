@@ -7,12 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from xtrack_protocol.emitter.stream import StreamEmitter
 from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.ir import AckStatus, Command, CommandResult, run_id_text
+from xtrack_protocol.transport import LocalTransport
 from xtrack_protocol.wire import decode
 
 CommandCallback: TypeAlias = Callable[[Command], object]
@@ -25,12 +27,14 @@ class CommandQueue:
     """The commands of one run. Looks at the transport when asked; a thread looks only where callbacks want it.
 
     Whoever looks only sorts what has come: callbacks are called by their thread alone, however long they take.
-    A forked child begins with no commands and no callbacks; it hears of those that come after it has logged something.
+    A forked child begins with no commands and no callbacks. It hears of those that come to the mailbox of a local run
+    after it has logged something; a pipe or socket, which it shares with its parent, it leaves to its parent.
     """
 
     def __init__(self, out: StreamEmitter) -> None:
         self._out = out
         self._closed = False
+        self._first_pid = os.getpid()
         self._begin()
 
     def _begin(self) -> None:
@@ -85,8 +89,10 @@ class CommandQueue:
         self._forget_parent()
         self._closed = True
         self._wake.set()
-        for command in (*self._polled, *self._called):
-            self._answer(command, "error", "the run ended before the command was carried out")
+        for waiting in (self._polled, self._called):
+            while waiting:
+                with suppress(IndexError):  # another thread was quicker
+                    self._answer(waiting.popleft(), "error", "the run ended before the command was carried out")
 
     def _forget_parent(self) -> None:
         if os.getpid() != self._pid:
@@ -96,12 +102,17 @@ class CommandQueue:
         wake = self._wake
         while not wake.wait(_POLL_SECONDS):
             self._look()
-            while self._called and not self._closed:
-                self._call(self._called.popleft())
+            while self._called:
+                with suppress(IndexError):  # closed meanwhile
+                    self._call(self._called.popleft())
 
     def _look(self) -> None:
         self._forget_parent()
-        if self._closed or not self._out.is_open or not self._looking.acquire(blocking=False):
+        if self._closed or not self._out.is_open:
+            return
+        if self._pid != self._first_pid and self._out.transport.name != LocalTransport.name:
+            return
+        if not self._looking.acquire(blocking=False):
             return  # who is looking already sorts for all
         try:
             self._looked = time.monotonic()

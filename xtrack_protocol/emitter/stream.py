@@ -256,7 +256,8 @@ class StreamEmitter:
         if short is None or len(self._encode(short, self._seq + 1, when)) > FRAME_MAX_EMIT:
             return self.refuse("size", f"{type(payload).__name__} is larger than a frame can be: not sent")
         self._cut += 1
-        self.warn("cut", f"a {type(payload).__name__} was too long and has been cut; its full text is kept as a file")
+        kept = "its full text is kept as a file" if texts else "the rest of its text is lost"
+        self.warn("cut", f"an event ({type(payload).__name__}) was too long and has been cut; {kept}")
         for path in texts:  # before the event itself, which may be the last one of the stream
             self._emit(Artifact(self.stream.run_id, to_text(path), "log", path.name, {"xtrack.full_text": True}), when)
         return self._send(self._seq + 1, self._encode(short, self._seq + 1, when))

@@ -34,8 +34,12 @@ def find_source() -> SourceInfo:
 
 
 def _git(folder: Path) -> tuple[str | None, str | None, str | None]:
-    if not any((parent / ".git").exists() for parent in (folder.absolute(), *folder.absolute().parents)):
-        return None, None, None  # spares most scripts outside a repository the processes
+    try:
+        folder = folder.absolute()
+        if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+            return None, None, None  # spares most scripts outside a repository the processes
+    except (OSError, ValueError):  # no working directory any more, or a name that no file can have
+        return None, None, None
     import shutil
     import subprocess
 

@@ -130,14 +130,7 @@ class LocalIndex:
     def rebuild(self) -> None:
         """Throw away what the index holds, and make it anew from the spools."""
         with self._mutex, self._held():
-            if self._lock is None:
-                self._close()
-            else:
-                try:
-                    clear_tables(self._path)
-                except _DAMAGED:
-                    self._set_aside()
-            self._open()
+            self._clear()
             self._read()
 
     def close(self) -> None:
@@ -193,7 +186,22 @@ class LocalIndex:
 
     def _read_into(self, store: Storage) -> None:
         self._read_experiments(store)
-        self._reader.read(store, self._progress)
+        if not self._reader.read(store, self._progress):
+            self._clear()
+            assert self._store is not None
+            self._read_experiments(self._store)
+            self._reader.read(self._store, self._progress)
+
+    def _clear(self) -> None:
+        """Empty the index."""
+        if self._lock is None:
+            self._close()
+        else:
+            try:
+                clear_tables(self._path)
+            except _DAMAGED:
+                self._set_aside()
+        self._open()
 
     def _open(self) -> None:
         """Open the index, or open it again where another file is at its place now."""

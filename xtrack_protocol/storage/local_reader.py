@@ -68,16 +68,24 @@ class SpoolReader:
         self.folders_read = 0
         """How many folders were looked into so far, those left out not counted."""
 
-    def read(self, index: Storage, progress: Progress) -> None:
-        """Bring ``index`` up to date. Raises StorageError where it can't be."""
+    def read(self, index: Storage, progress: Progress) -> bool:
+        """Bring ``index`` up to date. Raises StorageError where it can't be.
+
+        Returns False, having read nothing, where the folder of a run that is in the index is gone: somebody has removed
+        it by hand, and the index has to be made anew without it.
+        """
         with progress.opened():
             rests = progress.rests()
-            for folder in self._spool.run_dirs():
+            folders = self._spool.run_dirs()
+            if not progress.folders() <= {folder.name for folder in folders}:
+                return False
+            for folder in folders:
                 changed_ns = _changed_ns(folder)
                 rest = rests.get(folder.name)
                 if changed_ns is not None and not self._is_at_rest(folder, changed_ns, rest, progress):
                     self.folders_read += 1
                     _FolderReading(self, folder, changed_ns, index, progress).read(rest)
+        return True
 
     @property
     def spool(self) -> SpoolDir:

@@ -72,6 +72,10 @@ class Progress:
         """Return the folders that were over when they were read."""
         return dict(self._rests)
 
+    def folders(self) -> set[str]:
+        """Return the names of all folders that something was read of."""
+        return {*self._rests, *self._parts}
+
     def parts(self, folder: str) -> dict[str, Part]:
         """Return how far the segments in a folder have been read, by their names."""
         return dict(self._parts.get(folder, {}))
@@ -107,6 +111,11 @@ class ProgressFile(Progress):
     def rests(self) -> dict[str, Rest]:
         rows = self._execute("SELECT folder, changed_ns, seen_ns, sealed, sizes FROM spool_folders")
         return {folder: Rest(changed, seen, bool(sealed), bool(sizes)) for folder, changed, seen, sealed, sizes in rows}
+
+    def folders(self) -> set[str]:
+        return {
+            name for (name,) in self._execute("SELECT folder FROM spool_folders UNION SELECT folder FROM spool_parts")
+        }
 
     def parts(self, folder: str) -> dict[str, Part]:
         rows = self._execute("SELECT name, offset, size, salt FROM spool_parts WHERE folder = ?", (folder,))
