@@ -333,7 +333,8 @@ def test_exactly_once_in_order_and_acked_after_the_commit(world: World, steps: l
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000)
+@pytest.mark.timeout(1200)
+@settings(max_examples=3_000)
 @given(WORLDS, st.lists(STEPS, min_size=100, max_size=300))
 def test_exactly_once_at_length(world: World, steps: list[tuple[str, int, int]]) -> None:
     for step in steps:
