@@ -41,6 +41,8 @@ from xtrack_protocol.storage.progress import Part, Progress, Rest
 from xtrack_protocol.wire import Damage, Record, decode
 
 _BATCH: Final = 5_000
+_FOLDERS: Final = 256
+"""Folders of which events are committed together."""
 _GRAIN_NS: Final = 2_500_000_000
 """A folder's time of change may stay the same for this long though files come: the coarsest in use has two seconds."""
 
@@ -79,12 +81,20 @@ class SpoolReader:
             folders = self._spool.run_dirs()
             if not progress.folders() <= {folder.name for folder in folders}:
                 return False
+            batch = _Batch(index)
+            readings: list[_FolderReading] = []
             for folder in folders:
                 changed_ns = _changed_ns(folder)
                 rest = rests.get(folder.name)
-                if changed_ns is not None and not self._is_at_rest(folder, changed_ns, rest, progress):
-                    self.folders_read += 1
-                    _FolderReading(self, folder, changed_ns, index, progress).read(rest)
+                if changed_ns is None or self._is_at_rest(folder, changed_ns, rest, progress):
+                    continue
+                self.folders_read += 1
+                reading = _FolderReading(self, folder, changed_ns, index, progress)
+                reading.read(batch, rest)
+                readings.append(reading)
+                if len(readings) >= _FOLDERS:
+                    _conclude(readings, batch, progress)
+            _conclude(readings, batch, progress)
         return True
 
     @property
@@ -134,64 +144,102 @@ class SpoolReader:
         )
 
 
+class _Batch:
+    """Events on their way into the index: of many folders in one transaction, for each costs a sync."""
+
+    def __init__(self, index: Storage) -> None:
+        self._index = index
+        self._items: list[Incoming] = []
+
+    def add(self, item: Incoming) -> None:
+        """Put in one event."""
+        self._items.append(item)
+        if len(self._items) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what has been put in."""
+        if self._items:
+            self._index.append(self._items)
+            self._items = []
+
+
+def _conclude(readings: list[_FolderReading], batch: _Batch, progress: Progress) -> None:
+    """Commit what was read in folders; then find out who lives, and note how far it went."""
+    batch.flush()
+    for reading in readings:
+        reading.find_lost()
+    progress.save(
+        {(reading.folder.name, name): part for reading in readings for name, part in reading.parts.items()},
+        {reading.folder.name: reading.rest for reading in readings if reading.rest},
+    )
+    readings.clear()
+
+
 class _FolderReading:
-    """One reading of a run's folder."""
+    """One reading of a run's folder. ``parts`` and ``rest`` are what it found out, to be noted."""
 
     def __init__(self, reader: SpoolReader, folder: Path, changed_ns: int, index: Storage, progress: Progress) -> None:
+        self.folder = folder
+        self.parts: dict[str, Part] = {}
+        self.rest: Rest | None = None
         self._reader = reader
-        self._folder = folder
         self._changed_ns = changed_ns
         self._index = index
         self._progress = progress
+        self._before: Rest | None = None
+        self._found: list[_Found] = []
 
-    def read(self, before: Rest | None) -> None:
-        """Read what is new, find out who lives, and note whether more can come."""
-        if (self._folder / TOMBSTONE).exists():
-            bury(self._index, self._folder, self._reader)
-            self._note_rest(before, sizes=False)
+    def read(self, batch: _Batch, before: Rest | None) -> None:
+        """Read what is new into ``batch``. ``before``: what was noted when the folder was over last time."""
+        self._before = before
+        if (self.folder / TOMBSTONE).exists():
+            bury(self._index, self.folder, self._reader)
+            self.rest = self._new_rest(sizes=False)
             return
-        expected = read_expected(self._folder, self._reader.complain)
+        expected = read_expected(self.folder, self._reader.complain)
         if expected is not None and _state_of(self._index, expected.run_id) is None:
             self._index.expect_run(expected.run_id, name=expected.name, experiment_id=expected.experiment_id)
-        found = self._find_streams()
-        known = self._progress.parts(self._folder.name)
-        for one in found:
+        self._found = self._find_streams()
+        known = self._progress.parts(self.folder.name)
+        for one in self._found:
             for segment, size in one.parts:
-                self._read_part(segment, size, known.get(segment.path.name), finished=one.alive is False)
-        if found and self._are_over(found):
-            self._note_rest(before, sizes=self._reader.is_remote)
+                self._read_part(batch, segment, size, known.get(segment.path.name), finished=one.alive is False)
+
+    def find_lost(self) -> None:
+        """Find out which streams are lost, once all that was read is in the index, and whether more can come."""
+        if self._found and self._are_over(self._found):
+            self.rest = self._new_rest(sizes=self._reader.is_remote)
 
     def _find_streams(self) -> list[_Found]:
         """Return the streams in the folder; who lives is looked at now, before anything is read."""
         found: dict[StreamId, _Found] = {}
-        for path in segments(self._folder):
+        for path in segments(self.folder):
             opened = self._reader.open(path)
             if opened is None:
                 continue
             segment, size, changed_ns = opened
             one = found.get(segment.stream)
             if one is None:
-                alive = is_locked(lock_path(self._folder, segment.stream.session_id))
+                alive = is_locked(lock_path(self.folder, segment.stream.session_id))
                 one = found[segment.stream] = _Found(segment.stream, alive)
             one.parts.append((segment, size))
             one.last_write_ns = max(one.last_write_ns, changed_ns)
         return list(found.values())
 
-    def _read_part(self, segment: Segment, size: int, known: Part | None, *, finished: bool) -> None:
-        """Read what is new in a segment into the index."""
+    def _read_part(self, batch: _Batch, segment: Segment, size: int, known: Part | None, *, finished: bool) -> None:
+        """Read what is new in a segment."""
         offset = 0
         if known is not None and known.salt == segment.header.salt:
-            if known.size == size and not finished:
-                return
-            if known.offset >= size:
+            if known.offset >= size or (known.size == size and not finished):
                 return
             offset = known.offset
-        batch: list[Incoming] = []
-        reached = offset
+        reached, count = offset, 0
         try:
             for item, after in read_segment(segment, offset, finished=finished):
                 if isinstance(item, Record):
                     self._take(segment, item, batch)
+                    count += 1
                 elif isinstance(item, Damage):
                     self._reader.complain(
                         f"{segment.path}: {item.size} bytes from byte {item.offset} on are damaged: {item.reason}"
@@ -201,29 +249,26 @@ class _FolderReading:
                 reached = after
         except SpoolError as error:  # gone, or unreadable from here on
             self._reader.complain(str(error))
-        if batch:
-            self._index.append(batch)
-        self._progress.save_part(
-            self._folder.name, segment.path.name, Part(reached, max(size, reached), segment.header.salt)
-        )
+        part = Part(reached, max(size, reached), segment.header.salt)
+        self.parts[segment.path.name] = part
+        if count >= _BATCH:  # who is interrupted in a long reading goes on from here
+            batch.flush()
+            self._progress.save({(self.folder.name, segment.path.name): part}, {})
 
-    def _take(self, segment: Segment, record: Record, batch: list[Incoming]) -> None:
+    def _take(self, segment: Segment, record: Record, batch: _Batch) -> None:
         try:
             envelope = decode(record.payload)
         except DecodeError as error:  # a sound record of something that is no event: another program's
             self._reader.complain(f"{segment.path}: the record at byte {record.offset} is no event: {error}")
             return
-        batch.append(Incoming(segment.stream, envelope, record.payload, self._reader.now_us()))
-        if len(batch) >= _BATCH:
-            self._index.append(batch)
-            batch.clear()
+        batch.add(Incoming(segment.stream, envelope, record.payload, self._reader.now_us()))
 
     def _are_over(self, found: list[_Found]) -> bool:
         """Find out which streams are lost; return whether nothing more can come of any."""
         over = True
         states: dict[str, RunState | None] = {}
         for one in found:
-            has_note = lost_path(self._folder, one.stream.session_id).exists()
+            has_note = lost_path(self.folder, one.stream.session_id).exists()
             if one.alive is not False:
                 over = False
                 if not has_note:
@@ -241,23 +286,21 @@ class _FolderReading:
         has_word = summary.end_status is not None or not summary.votes or summary.lost is not None
         if has_word and not has_note:
             return True
-        lost = find_lost(self._folder, one.stream, summary.last_seq, one.last_write_ns // 1000)
+        lost = find_lost(self.folder, one.stream, summary.last_seq, one.last_write_ns // 1000)
         if lost is None:
             return has_word
         if lost != summary.lost:
             self._index.mark_lost(lost)
         return True
 
-    def _note_rest(self, before: Rest | None, *, sizes: bool) -> None:
-        """Note that the folder is over, and seal it when its time of change can be relied on."""
-        now_ns = time.time_ns()
+    def _new_rest(self, *, sizes: bool) -> Rest:
+        """Return the note that the folder is over; sealed when its time of change can be relied on."""
+        now_ns, before = time.time_ns(), self._before
         seen_ns = before.seen_ns if before is not None and before.changed_ns == self._changed_ns else now_ns
         is_settled = now_ns - seen_ns > _GRAIN_NS
         if not self._reader.is_remote:  # the same clock
             is_settled = is_settled or now_ns - self._changed_ns > _GRAIN_NS
-        rest = Rest(self._changed_ns, seen_ns, sealed=is_settled, sizes=sizes)
-        if rest != before:
-            self._progress.save_rest(self._folder.name, rest)
+        return Rest(self._changed_ns, seen_ns, sealed=is_settled, sizes=sizes)
 
 
 def bury(index: Storage, folder: Path, reader: SpoolReader) -> None:

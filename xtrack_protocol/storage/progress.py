@@ -8,7 +8,7 @@ knows duplicates. Only who holds the index's lock reads or writes it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,11 @@ class Progress:
         """Return how far the segments in a folder have been read, by their names."""
         return dict(self._parts.get(folder, {}))
 
-    def save_part(self, folder: str, name: str, part: Part) -> None:
-        """Note how far a segment has been read."""
-        self._parts.setdefault(folder, {})[name] = part
-
-    def save_rest(self, folder: str, rest: Rest) -> None:
-        """Note that a folder is over."""
-        self._rests[folder] = rest
+    def save(self, parts: Mapping[tuple[str, str], Part], rests: Mapping[str, Rest]) -> None:
+        """Note how far segments, by folder and name, have been read, and which folders are over."""
+        for (folder, name), part in parts.items():
+            self._parts.setdefault(folder, {})[name] = part
+        self._rests.update(rests)
 
 
 class ProgressFile(Progress):
@@ -121,18 +119,24 @@ class ProgressFile(Progress):
         rows = self._execute("SELECT name, offset, size, salt FROM spool_parts WHERE folder = ?", (folder,))
         return {name: Part(offset, size, salt) for name, offset, size, salt in rows}
 
-    def save_part(self, folder: str, name: str, part: Part) -> None:
-        row = (folder, name, part.offset, part.size, part.salt)
-        self._execute("INSERT OR REPLACE INTO spool_parts VALUES (?, ?, ?, ?, ?)", row)
-
-    def save_rest(self, folder: str, rest: Rest) -> None:
-        row = (folder, rest.changed_ns, rest.seen_ns, rest.sealed, rest.sizes)
-        self._execute("INSERT OR REPLACE INTO spool_folders VALUES (?, ?, ?, ?, ?)", row)
+    def save(self, parts: Mapping[tuple[str, str], Part], rests: Mapping[str, Rest]) -> None:
+        if not parts and not rests:
+            return
+        assert self._connection is not None
+        with self._translated(), self._connection as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO spool_parts VALUES (?, ?, ?, ?, ?)",
+                [(folder, name, part.offset, part.size, part.salt) for (folder, name), part in parts.items()],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO spool_folders VALUES (?, ?, ?, ?, ?)",
+                [(name, rest.changed_ns, rest.seen_ns, rest.sealed, rest.sizes) for name, rest in rests.items()],
+            )
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         assert self._connection is not None
-        with self._translated(), self._connection as connection:
-            return connection.execute(statement, values).fetchall()
+        with self._translated():
+            return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
