@@ -110,7 +110,7 @@ class StreamEmitter:
         self._deferred: list[tuple[Payload, int]] = []
         self._seq = 0
         self._lost: tuple[int, int] | None = None
-        self._accepted = self._accepted_bytes = self._dropped = self._refused = self._cut = self._texts = 0
+        self._accepted_bytes = self._dropped = self._doubtful = self._refused = self._cut = self._texts = 0
         self._warned: dict[str, tuple[int, float]] = {}
         self._warning = threading.RLock()
         self._raised: BaseException | None = None
@@ -139,7 +139,7 @@ class StreamEmitter:
         """Return the counts so far, of this process."""
         self._forget_parent()
         return RunStats(
-            accepted=self._accepted,
+            accepted=self._seq - self._dropped - self._doubtful,  # every seq is one or the other
             accepted_bytes=self._accepted_bytes,
             dropped=self._dropped,
             refused=self._refused,
@@ -204,6 +204,7 @@ class StreamEmitter:
             try:
                 if self._busy:  # a signal handler ends the run inside of an event; whether that is out can't be known
                     self._seq += 1
+                    self._doubtful += 1
                     self._lost = (self._lost[0] if self._lost else self._seq, self._seq)
                 self._busy = True
                 while self._deferred:
@@ -284,19 +285,23 @@ class StreamEmitter:
             if self._lost:
                 self._declare_lost()
             self._transport.send(seq, payload)
-        except BaseException as error:
-            self._lost = (self._lost[0] if self._lost else seq, seq)
-            if not isinstance(error, Exception):
-                raise  # Ctrl-C; if the event did go out, its declared loss does no harm. spec: STR-7
-            self._dropped += 1
-            if self._strict:
-                self._raised = error
-                raise
-            self.warn("dropped", f"events are being lost: {describe(error)}")
-            return False
-        self._accepted += 1
+        except BaseException as error:  # noqa: BLE001 - counted, and raised where it is no error of the transport
+            return self._not_taken(seq, error)
         self._accepted_bytes += len(payload)
         return True
+
+    def _not_taken(self, seq: int, error: BaseException) -> bool:
+        """Remember that an event is lost, to declare it; return False, or raise what must be raised."""
+        self._lost = (self._lost[0] if self._lost else seq, seq)
+        if not isinstance(error, Exception):
+            self._doubtful += 1
+            raise error  # Ctrl-C; if the event did go out, its declared loss does no harm. spec: STR-7
+        self._dropped += 1
+        if self._strict:
+            self._raised = error
+            raise error
+        self.warn("dropped", f"events are being lost: {describe(error)}")
+        return False
 
     def _declare_lost(self) -> None:
         """Say which seqs will never come, before anything else is sent. spec: STR-7"""
