@@ -37,9 +37,10 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if not self.pid:
             time.sleep(0.05)  # for its size to be set
-            os.environ.pop("COLUMNS", None)
-            os.environ["TERM"] = "xterm"
-            os.execv(sys.executable, [sys.executable, "-m", "xtrack_protocol.cli", *map(str, args)])
+            environment = {**os.environ, "TERM": "xterm"}
+            environment.pop("COLUMNS", None)
+            # execve: readline, which pytest imports, sets COLUMNS behind the back of os.environ
+            os.execve(sys.executable, [sys.executable, "-m", "xtrack_protocol.cli", *map(str, args)], environment)
         resize(self.fd, rows, columns)
         self.text = ""
 
@@ -166,7 +167,7 @@ def test_the_live_line_and_ctrl_c():
     terminal.read("left |")
     assert "\x1b[1;19r" in terminal.text  # all rows but the last one scroll
     assert re.search(
-        r"\x1b\[20;1H\x1b\[2K\x1b\[7mjob \| training \| step \d+ \| loss 0\.\d+ \| steps \d+/1000 \|", terminal.text
+        r"\x1b\[20;1H\x1b\[2K\x1b\[7mjob \| training \| step \d+ \| loss [01][.\d]* \| steps \d+/1000 \|", terminal.text
     )
     terminal.press(b"\x03")
     assert terminal.end() == 130
