@@ -18,19 +18,18 @@ writer, and nobody ever changes another's segment.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from xtrack_protocol.errors import ConfigurationError
 
 SEGMENT_SUFFIX: Final = ".xseg"
 TOMBSTONE: Final = "DELETED"
 _NAME_MAX: Final = 120
+_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+=@")
 _NEEDS_DIGEST: Final = re.compile(r"[A-Z]|(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
 """Names that another would be taken for where case doesn't count, and names that Windows keeps for devices."""
 
@@ -54,9 +53,11 @@ def safe_name(text: str) -> str:
     What isn't a plain character is quoted. A digest stands in for what is too long, and tells apart what would be
     the same where case doesn't count. Never '.' or '..'. Raises UnicodeEncodeError (a ValueError) for lone surrogates.
     """
-    quoted = quote(text, safe="-_+=@").replace(".", "%2E").replace("~", "%7E") or "%00empty"
+    quoted = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode()) or "%00empty"
     if len(quoted) <= _NAME_MAX and not _NEEDS_DIGEST.search(text):
         return quoted
+    import hashlib  # few ids need it, and it brings OpenSSL
+
     return quoted[: _NAME_MAX - 41] + "~" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -99,6 +98,8 @@ else:
         global _file
         if _file is None:
             try:
+                import tempfile
+
                 path = Path(tempfile.gettempdir()) / f"xtrack-{os.getuid()}.lock"
                 fd = os.open(path, _FLAGS, 0o600)
             except OSError:
