@@ -12,9 +12,11 @@ Nothing that was accepted may be passed over, so a folder is left out of a readi
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,18 +80,17 @@ class SpoolReader:
         """
         with progress.opened():
             rests = progress.rests()
-            folders = self._spool.run_dirs()
-            if not progress.folders() <= {folder.name for folder in folders}:
+            folders = self._folders()
+            if not progress.folders() <= folders.keys():
                 return False
             batch = _Batch(index)
             readings: list[_FolderReading] = []
-            for folder in folders:
-                changed_ns = _changed_ns(folder)
-                rest = rests.get(folder.name)
-                if changed_ns is None or self._is_at_rest(folder, changed_ns, rest, progress):
+            for name, changed_ns in folders.items():
+                rest = rests.get(name)
+                if self._is_at_rest(name, changed_ns, rest, progress):
                     continue
                 self.folders_read += 1
-                reading = _FolderReading(self, folder, changed_ns, index, progress)
+                reading = _FolderReading(self, self._spool.runs / name, changed_ns, index, progress)
                 reading.read(batch, rest)
                 readings.append(reading)
                 if len(readings) >= _FOLDERS:
@@ -136,11 +137,24 @@ class SpoolReader:
         self._headers[key] = segment  # a header never changes
         return segment, status.st_size, status.st_mtime_ns
 
-    def _is_at_rest(self, folder: Path, changed_ns: int, rest: Rest | None, progress: Progress) -> bool:
+    def _folders(self) -> dict[str, int]:
+        """Return the folders of runs, sorted by name, and when each was changed last."""
+        found = {}
+        try:
+            with os.scandir(self._spool.runs) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):  # spec: RST-6.8
+                        with suppress(FileNotFoundError):  # removed at this moment
+                            found[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):  # nobody has logged yet
+            return {}
+        return dict(sorted(found.items()))
+
+    def _is_at_rest(self, name: str, changed_ns: int, rest: Rest | None, progress: Progress) -> bool:
         if rest is None or not rest.sealed or rest.changed_ns != changed_ns:
             return False
         return not rest.sizes or all(
-            _size(folder / name) == part.size for name, part in progress.parts(folder.name).items()
+            _size(self._spool.runs / name / part_name) == part.size for part_name, part in progress.parts(name).items()
         )
 
 
@@ -337,13 +351,6 @@ def _state_of(index: Storage, run_id: str) -> RunState | None:
 
 def _summary_of(state: RunState | None, stream: StreamId) -> StreamSummary | None:
     return None if state is None else next((one for one in state.streams if one.stream == stream), None)
-
-
-def _changed_ns(folder: Path) -> int | None:
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:  # deleted meanwhile
-        return None
 
 
 def _size(path: Path) -> int:
