@@ -223,9 +223,7 @@ def store_error(error: sqlite3.Error, path: str, busy_seconds: float) -> Storage
     if "malformed" in text:
         return StoreCorrupt(path, [text])
     if text in _NO_DATABASE:
-        return NotAStore(
-            path, "is no SQLite database. Give the path of a store, or of a new file"
-        )
+        return NotAStore(path, "is no SQLite database. Give the path of a store, or of a new file")
     if "unable to open" in text:
         return StoreUnavailable(path, _why_not_open(path))
     if "I/O error" in text:
