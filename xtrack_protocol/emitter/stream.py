@@ -22,22 +22,18 @@ from xtrack_protocol.emitter.shrink import shrink, split_batch
 from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import EncodeError, TransportError, XTrackError
 from xtrack_protocol.ir import (
-    Alert,
     Artifact,
     CommandResult,
     Envelope,
     EventMeta,
-    LogEntry,
     Metric,
     MetricBatch,
     Payload,
     RunStart,
     Skip,
-    Summary,
-    Tags,
 )
 from xtrack_protocol.limits import FRAME_MAX_EMIT
-from xtrack_protocol.session import StreamId
+from xtrack_protocol.session import StreamId, as_published
 from xtrack_protocol.spool import make_private_dir, write_private
 from xtrack_protocol.transport import Promise, StreamInfo, Transport
 from xtrack_protocol.wire import encode
@@ -426,23 +422,6 @@ class StreamEmitter:
                 return
             self._emitting_pid = self._pid
             self.emit(RunStart(self.stream.run_id, sub=True))
-
-
-def as_published(payload: Payload) -> Payload:
-    """Return the event that stands for an additive one with a peer that knows the published types alone. spec: VER-3"""
-    match payload:
-        case Tags(run_id=run_id, tags=tags):
-            return LogEntry(run_id, "info", "tags", "xtrack", fields=dict(tags))
-        case Summary(run_id=run_id, values=values):
-            return LogEntry(run_id, "info", "summary", "xtrack", fields=dict(values))
-        case Alert(run_id=run_id, title=title, text=text, level=level):
-            return LogEntry(run_id, level, f"{title}: {text}" if text else title, "xtrack")
-        case CommandResult(run_id=run_id, command_id=command_id, status=status, message=message):
-            fields = {"cmd_id": command_id, "status": status, "msg": message}
-            return LogEntry(run_id, "info", "command_result", "xtrack", fields=fields)
-        case RunStart():
-            return msgspec.structs.replace(payload, resume=None, world_size=None, sub=False, observer=False)
-    return payload
 
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: "\\t"}
