@@ -1,5 +1,6 @@
 """verify, stats, replay, export, store, doctor."""
 
+import contextlib
 import csv
 import json
 import sqlite3
@@ -169,13 +170,20 @@ def test_export_csv_holds_no_formula(xtrack, tmp_path):
     assert {row["value"] for row in rows} == {"-1.5"}  # numbers stay numbers
 
 
-def test_export_sqlite(xtrack, tmp_path):
+@pytest.fixture
+def connect():
+    """SQLite connections that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda path: stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+
+
+def test_export_sqlite(xtrack, tmp_path, connect):
     hostile = [Metric("x", "big", 2**63), LogEntry("x", "info", "a\x00b", fields={"k": float("nan")})]
     (tmp_path / "f.bin").write_bytes(capture(good_run() + bad_run() + stream("x", [RunStart("x"), *hostile])))
     xtrack("replay", "f.bin")
     for run in ("good-1", "bad-1", "x"):
         assert xtrack("export", run, "--sqlite", f"{run}.db").code == 0
-    good = sqlite3.connect(tmp_path / "good-1.db")
+    good = connect(tmp_path / "good-1.db")
     assert good.execute("SELECT key, step, value FROM metrics ORDER BY 1, 2").fetchall() == [
         ("acc", 2, 1.0), ("loss", 1, 0.75), ("loss", 2, 0.5)
     ]  # fmt: skip
@@ -185,12 +193,12 @@ def test_export_sqlite(xtrack, tmp_path):
     assert good.execute("SELECT status, name, events FROM run").fetchall() == [("completed", "base", 11)]
     for table in ("tags", "artifacts", "checkpoints", "logs"):
         assert good.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
-    bad = sqlite3.connect(tmp_path / "bad-1.db")
+    bad = connect(tmp_path / "bad-1.db")
     assert bad.execute("SELECT value, text FROM metrics ORDER BY step").fetchall() == [
         (None, "nan"),
         (float("inf"), None),
     ]
-    other = sqlite3.connect(tmp_path / "x.db")
+    other = connect(tmp_path / "x.db")
     assert other.execute("SELECT message, fields FROM logs").fetchall() == [("a\x00b", '{"k":{"$float":"NaN"}}')]
     assert other.execute("SELECT value FROM metrics").fetchall() == [(float(2**63),)]
 

@@ -123,7 +123,7 @@ with open({str(out)!r}, "w") as file:
     shell = f"grep SigIgn /proc/self/status > {out}; cd /proc/$$/fd; echo * >> {out}"
     launcher.start_run("sh", ["-c", shell], transport="stdio").wait(30)
     ignored, fds = out.read_text().split("\n")[:2]
-    assert int(ignored.split()[1], 16) == 0
+    assert int(ignored.split()[1], 16) & 0x7FFF_FFFF == 0  # above are the C library's own
     assert {"0", "1", "2", "3"} <= set(fds.split())
     assert len(fds.split()) <= 5
     launcher.start_run(sys.executable, ["-I", "-c", code], transport="stdio").wait(30)
