@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import xtrack_protocol
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,4 +37,4 @@ def test_types_are_as_declared(tmp_path: Path) -> None:
 
 
 def test_the_package_tells_type_checkers_that_it_is_typed() -> None:
-    assert (ROOT / "xtrack_protocol" / "py.typed").exists()
+    assert (Path(xtrack_protocol.__file__).parent / "py.typed").exists()
