@@ -28,11 +28,11 @@ from xtrack_protocol.collector.localruns import LAUNCH_LOCK, is_running
 from xtrack_protocol.collector.process import FRAMES_FD, Spawned, check_command, spawn
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, now_us
 from xtrack_protocol.emitter.surroundings import find_environment, redact_arguments
-from xtrack_protocol.emitter.tracker import new_run_id
+from xtrack_protocol.emitter.tracker import checked_id, new_run_id
 from xtrack_protocol.emitter.values import to_text
 from xtrack_protocol.errors import ConfigurationError, LaunchError, RunNotFound, SpoolError
 from xtrack_protocol.ir import Resume, RunId, RunStart, SourceInfo
-from xtrack_protocol.limits import RUN_ID_MAX, SOCKET_LIMITS
+from xtrack_protocol.limits import SOCKET_LIMITS
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.settings import load_settings
@@ -185,7 +185,7 @@ class RunManager:
         if stdio_frames not in {"fd", "stdout"}:
             raise ConfigurationError("stdio_frames", stdio_frames, "must be fd or stdout")
         order = _Order(
-            run_id=_checked_run_id(run_id) if run_id is not None else new_run_id(),
+            run_id=checked_id("run_id", run_id) if run_id is not None else new_run_id(),
             argv=[command, *args],
             env=dict(os.environ),
             cwd=cwd,
@@ -415,15 +415,3 @@ def _open_channel(
     # Text between the frames is passed over, as damage in a file is. spec: FRM-6
     decoder = SalvageDecoder(SOCKET_LIMITS)
     return FrameChannel(fd, decoder, collector, run_id, two_way=False, spool=spool, complain=complain)
-
-
-def _checked_run_id(run_id: str) -> str:
-    if not run_id:
-        raise ConfigurationError("run_id", run_id, "is empty")
-    try:
-        size = len(run_id.encode())
-    except UnicodeEncodeError:
-        raise ConfigurationError("run_id", run_id, "has a lone surrogate, which has no UTF-8") from None
-    if size > RUN_ID_MAX:
-        raise ConfigurationError("run_id", f"{run_id[:40]}...", f"has {size} bytes of UTF-8, more than {RUN_ID_MAX}")
-    return run_id

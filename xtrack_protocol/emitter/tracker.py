@@ -76,7 +76,7 @@ class Tracker:
         """
         settings = settings or load_settings()
         is_strict = settings.strict if strict is None else strict
-        worker = _checked("worker_id", settings.worker_id or "" if worker_id is None else worker_id, may_be_empty=True)
+        worker = _worker_of(worker_id, settings)
         experiment = _checked_or_none("experiment_id", experiment_id or settings.experiment)
         size = _whole_or_none("world_size", settings.world_size if world_size is None else world_size, least=1)
         rewind = _whole_or_none("rewind_to", rewind_to)
@@ -137,8 +137,8 @@ class Tracker:
         It changes no status, and end() only leaves it. Raises RunNotFound where the local spool has no such run.
         """
         settings = settings or load_settings()
-        run_id = _checked("run_id", run_id)
-        worker = _checked("worker_id", settings.worker_id or "" if worker_id is None else worker_id, may_be_empty=True)
+        run_id = checked_id("run_id", run_id)
+        worker = _worker_of(worker_id, settings)
         opened = _open(transport, settings)
         if isinstance(opened, LocalTransport) and not streams_of(SpoolDir(opened.address).run_dir(run_id)):
             raise RunNotFound(run_id)
@@ -168,7 +168,7 @@ def _send_start(out: StreamEmitter, event: RunStart) -> None:
 
 def _identify(run_id: str | None, parent_run_id: str | None, resume: bool | None, settings: Settings) -> _Identity:
     """Decide which run this is, and whether it goes on with an earlier one. spec: EMT-1.2"""
-    given = None if run_id is None else _checked("run_id", run_id)
+    given = None if run_id is None else checked_id("run_id", run_id)
     variable = "XTRACK_RESUME_RUN_ID" if settings.resume_run_id else "XTRACK_RUN_ID"
     bound = settings.resume_run_id or settings.run_id
     if not bound or given not in {None, bound}:
@@ -179,11 +179,12 @@ def _identify(run_id: str | None, parent_run_id: str | None, resume: bool | None
             resume = resume is not False
         elif resume is None:
             resume = False  # several processes of one launch share the id; one of them starting isn't a resume
-        return _Identity(_checked(variable, bound), parent_run_id, resume)
+        return _Identity(checked_id(variable, bound), parent_run_id, resume)
     return _Identity(new_run_id(), parent_run_id or bound, resume)
 
 
-def _checked(name: str, text: Any, *, may_be_empty: bool = False) -> str:
+def checked_id(name: str, text: Any, *, may_be_empty: bool = False) -> str:
+    """Return an id that every spool has room for. Raises ConfigurationError, naming the argument ``name``."""
     if not isinstance(text, str):
         raise ConfigurationError(name, text, "must be a text")
     if not text and not may_be_empty:
@@ -197,8 +198,12 @@ def _checked(name: str, text: Any, *, may_be_empty: bool = False) -> str:
     return to_text(text)
 
 
+def _worker_of(worker_id: str | None, settings: Settings) -> str:
+    return checked_id("worker_id", settings.worker_id or "" if worker_id is None else worker_id, may_be_empty=True)
+
+
 def _checked_or_none(name: str, text: Any) -> str | None:
-    return None if text is None else _checked(name, text)
+    return None if text is None else checked_id(name, text)
 
 
 def _whole_or_none(name: str, value: Any, *, least: int = INT64_MIN) -> int | None:
