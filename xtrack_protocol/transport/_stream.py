@@ -14,6 +14,7 @@ from typing import Final
 from xtrack_protocol.errors import DecodeError, TransportClosed, TransportError
 from xtrack_protocol.limits import FRAME_MAX_EMIT
 from xtrack_protocol.transport._turns import Turns
+from xtrack_protocol.transport.base import Transport
 from xtrack_protocol.wire import FrameDecoder, frame_payload
 
 SEND_TIMEOUT: Final = 10.0
@@ -238,3 +239,38 @@ class FrameReader:
             if not chunk or any(frame.error and frame.error.fatal for frame in frames):
                 self._channel = None
         return payloads
+
+
+class FrameTransport(Transport):
+    """What stdio and unix have in common once they are open: a writer, and a reader where there is a way back."""
+
+    def __init__(self) -> None:
+        self._channels: list[Channel] = []
+        self._writer: FrameWriter | None = None
+        self._reader: FrameReader | None = None
+
+    def send(self, seq: int, payload: bytes) -> None:  # noqa: ARG002
+        if self._writer is None:
+            raise TransportClosed(self.address, "is not open")
+        self._writer.write(payload)
+
+    def send_control(self, payload: bytes) -> bool:
+        writer = self._writer
+        return writer is not None and writer.post(payload)
+
+    def receive(self) -> list[bytes]:
+        reader, writer = self._reader, self._writer
+        if writer:
+            writer.pump()
+        return reader.read() if reader else []
+
+    def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer:
+            writer.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._writer = self._reader = None
+        while self._channels:
+            self._channels.pop().close()

@@ -14,17 +14,18 @@ import stat
 import sys
 from typing import Final
 
-from xtrack_protocol.errors import ConfigurationError, TransportClosed
+from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.transport._stream import (
     SEND_TIMEOUT,
     Channel,
     FrameReader,
+    FrameTransport,
     FrameWriter,
     PipeChannel,
     SocketChannel,
 )
 from xtrack_protocol.transport._turns import shared_turns
-from xtrack_protocol.transport.base import StreamInfo, Transport
+from xtrack_protocol.transport.base import StreamInfo
 
 PUBLISHED_FD: Final = 3
 
@@ -41,7 +42,7 @@ def _is_channel(fd: int) -> bool:
 _THREE_WAS_HANDED_DOWN: Final = _is_channel(PUBLISHED_FD)
 
 
-class StdioTransport(Transport):
+class StdioTransport(FrameTransport):
     """Writes to ``fd``, or to the descriptor handed down; waits at most ``timeout`` seconds for its reader.
 
     All who write to it, threads, forked children and other processes that inherited it, take turns, so that their
@@ -52,11 +53,9 @@ class StdioTransport(Transport):
     promise = "accepted"
 
     def __init__(self, fd: int | None = None, *, timeout: float = SEND_TIMEOUT) -> None:
+        super().__init__()
         self._fd = fd
         self._timeout = timeout
-        self._channels: list[Channel] = []
-        self._writer: FrameWriter | None = None
-        self._reader: FrameReader | None = None
 
     @property
     def address(self) -> str:
@@ -81,27 +80,6 @@ class StdioTransport(Transport):
         elif fd != 0 and _is_channel(0):
             self._reader = FrameReader(self._open_channel(0))
 
-    def send(self, seq: int, payload: bytes) -> None:  # noqa: ARG002
-        if self._writer is None:
-            raise TransportClosed(self.address, "is not open")
-        self._writer.write(payload)
-
-    def send_control(self, payload: bytes) -> bool:
-        writer = self._writer
-        return writer is not None and writer.post(payload)
-
-    def receive(self) -> list[bytes]:
-        reader, writer = self._reader, self._writer
-        if writer:
-            writer.pump()
-        return reader.read() if reader else []
-
-    def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer:
-            writer.close()
-        self._release()
-
     def for_child(self) -> StdioTransport:
         self._release()
         return StdioTransport(self._fd, timeout=self._timeout)
@@ -111,11 +89,6 @@ class StdioTransport(Transport):
         channel = _channel(os.dup(fd))
         self._channels.append(channel)
         return channel
-
-    def _release(self) -> None:
-        self._writer = self._reader = None
-        while self._channels:
-            self._channels.pop().close()
 
 
 def _check_writable(fd: int) -> None:

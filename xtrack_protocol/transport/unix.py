@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Final
 
-from xtrack_protocol.errors import ConfigurationError, TransportClosed, TransportError
-from xtrack_protocol.transport._stream import SEND_TIMEOUT, FrameReader, FrameWriter, SocketChannel
+from xtrack_protocol.errors import ConfigurationError, TransportError
+from xtrack_protocol.transport._stream import SEND_TIMEOUT, FrameReader, FrameTransport, FrameWriter, SocketChannel
 from xtrack_protocol.transport._turns import Turns
-from xtrack_protocol.transport.base import StreamInfo, Transport
+from xtrack_protocol.transport.base import StreamInfo
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds that a collector has to take the connection."""
 
 
-class UnixTransport(Transport):
+class UnixTransport(FrameTransport):
     """Connects to ``path``; waits at most ``timeout`` seconds for the collector to take an event.
 
     Accepted means: in the socket's buffer, which outlives this process, not the collector.
@@ -26,11 +26,9 @@ class UnixTransport(Transport):
     promise = "accepted"
 
     def __init__(self, path: str | Path, *, timeout: float = SEND_TIMEOUT) -> None:
+        super().__init__()
         self._path = Path(path).expanduser()
         self._timeout = timeout
-        self._channel: SocketChannel | None = None
-        self._writer: FrameWriter | None = None
-        self._reader: FrameReader | None = None
 
     @property
     def address(self) -> str:
@@ -53,9 +51,10 @@ class UnixTransport(Transport):
                 "Start one, or leave XTRACK_TRANSPORT unset to log to this machine's spool",
             ) from error
         connection.setblocking(False)
-        self._channel = SocketChannel(connection)
-        self._writer = FrameWriter(self._channel, self.address, Turns(), self._timeout)
-        self._reader = FrameReader(self._channel)
+        channel = SocketChannel(connection)
+        self._channels.append(channel)
+        self._writer = FrameWriter(channel, self.address, Turns(), self._timeout)
+        self._reader = FrameReader(channel)
 
     def _connect(self, connection: socket.socket) -> None:
         connection.settimeout(CONNECT_TIMEOUT)
@@ -68,33 +67,6 @@ class UnixTransport(Transport):
                     raise
                 time.sleep(0.01)
 
-    def send(self, seq: int, payload: bytes) -> None:  # noqa: ARG002
-        if self._writer is None:
-            raise TransportClosed(self.address, "is not open")
-        self._writer.write(payload)
-
-    def send_control(self, payload: bytes) -> bool:
-        writer = self._writer
-        return writer is not None and writer.post(payload)
-
-    def receive(self) -> list[bytes]:
-        reader, writer = self._reader, self._writer
-        if writer:
-            writer.pump()
-        return reader.read() if reader else []
-
-    def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer:
-            writer.close()
-        self._release()
-
     def for_child(self) -> UnixTransport:
         self._release()  # our copy of the parent's socket
         return UnixTransport(self._path, timeout=self._timeout)
-
-    def _release(self) -> None:
-        self._writer = self._reader = None
-        channel, self._channel = self._channel, None
-        if channel:
-            channel.close()
