@@ -31,8 +31,10 @@ from xtrack_protocol.session import (
     CollectorSession,
     ConnectionState,
     EmitterSession,
+    EventsReceived,
     Refusal,
     StreamId,
+    StreamOpenRequested,
 )
 from xtrack_protocol.session._tables import Input
 from xtrack_protocol.wire import FrameDecoder, encode, encode_frame, frame_payload
@@ -211,3 +213,35 @@ COLLECTOR_CALLS: dict[Input, Callable[[CollectorSession], Any]] = {
     Input.DRAIN: lambda session: session.drain(NOW),
     Input.CLOSE: lambda session: session.close(),
 }
+
+
+WID = StreamId("run-1", "w7", "c" * 32)
+
+
+def waiting(**options: Any) -> CollectorSession:
+    return collector_in(S.HELLO_WAIT, **options)
+
+
+def active(**options: Any) -> CollectorSession:
+    return collector_in(S.ACTIVE, **options)
+
+
+def ack(seq: int, stream: StreamId = STREAM, error: str | None = None, rejected: list[Any] | None = None) -> Ack:
+    status = "ok" if error is None else "error"
+    wid = stream.worker_id or None
+    return Ack(seq, status, error, stream.run_id, wid, stream.session_id, rejected or [])  # type: ignore[arg-type]
+
+
+def received_seqs(news: list[Any]) -> list[int]:
+    return [frame.envelope.meta.seq for item in news if isinstance(item, EventsReceived) for frame in item.frames]
+
+
+def bad_frame(text: str) -> bytes:
+    return frame_payload(text.encode())
+
+
+def take(session: CollectorSession, stream: StreamId, cursor: int = 0) -> None:
+    """Open another stream, and accept it."""
+    assert session.receive(open_frame(stream), NOW) == [StreamOpenRequested(stream)]
+    session.accept_stream(stream, cursor)
+    assert said(session.data_to_send()) == [ack(cursor, stream)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -11,7 +10,11 @@ from session_machines import (
     NOW,
     OTHER,
     STREAM,
+    WID,
     S,
+    ack,
+    active,
+    bad_frame,
     collector_in,
     control,
     event,
@@ -19,12 +22,14 @@ from session_machines import (
     event_payload,
     nobody,
     open_frame,
+    received_seqs,
     said,
+    take,
+    waiting,
 )
 
 from xtrack_protocol.errors import LocalSessionError, RemoteSessionError
 from xtrack_protocol.ir import (
-    Ack,
     Auth,
     Command,
     CommandResult,
@@ -42,7 +47,6 @@ from xtrack_protocol.ir import (
 )
 from xtrack_protocol.session import (
     CollectorLimits,
-    CollectorSession,
     CommandResultReceived,
     EventsReceived,
     FrameRefused,
@@ -58,39 +62,7 @@ from xtrack_protocol.session import (
     SubscribeRequested,
     UnsubscribeRequested,
 )
-from xtrack_protocol.wire import encode_frame, frame_payload
-
-WID = StreamId("run-1", "w7", "c" * 32)
-
-
-def waiting(**options: Any) -> CollectorSession:
-    return collector_in(S.HELLO_WAIT, **options)
-
-
-def active(**options: Any) -> CollectorSession:
-    return collector_in(S.ACTIVE, **options)
-
-
-def ack(seq: int, stream: StreamId = STREAM, error: str | None = None, rejected: list[Any] | None = None) -> Ack:
-    status = "ok" if error is None else "error"
-    wid = stream.worker_id or None
-    return Ack(seq, status, error, stream.run_id, wid, stream.session_id, rejected or [])  # type: ignore[arg-type]
-
-
-def received_seqs(news: list[Any]) -> list[int]:
-    return [frame.envelope.meta.seq for item in news if isinstance(item, EventsReceived) for frame in item.frames]
-
-
-def bad_frame(text: str) -> bytes:
-    return frame_payload(text.encode())
-
-
-def take(session: CollectorSession, stream: StreamId, cursor: int = 0) -> None:
-    """Open another stream, and accept it."""
-    assert session.receive(open_frame(stream), NOW) == [StreamOpenRequested(stream)]
-    session.accept_stream(stream, cursor)
-    assert said(session.data_to_send()) == [ack(cursor, stream)]
-
+from xtrack_protocol.wire import encode_frame
 
 # ---------------------------------------------------------------------------------------------- hello
 
