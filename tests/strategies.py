@@ -245,7 +245,9 @@ PAYLOADS: dict[str, st.SearchStrategy[Any]] = {
     "command": st.builds(
         Command, texts(), st.sampled_from(COMMAND_TYPES) | texts(), _objects(), _maybe(run_ids()), _maybe(ids())
     ),
-    "command_result": st.builds(CommandResult, run_ids(), texts(), _one_of(AckStatus), _maybe(texts()), _maybe(ids())),
+    "command_result": st.builds(
+        CommandResult, run_ids(), texts(), _one_of(AckStatus), _maybe(texts()), _maybe(ids()), _maybe(int64s())
+    ),
     "ack": st.builds(
         Ack,
         int64s(),
@@ -273,12 +275,12 @@ PAYLOADS: dict[str, st.SearchStrategy[Any]] = {
         _maybe(st.builds(SessionLimits, _maybe(int64s()), _maybe(int64s()), _maybe(int64s()))),
     ),
     "reject": st.builds(Reject, texts(), _maybe(texts()), _maybe(numbers())),
-    "open": st.builds(OpenStream, run_ids(), texts(), _maybe(ids())),
+    "open": st.builds(OpenStream, run_ids(), texts(), _maybe(ids()), st.booleans()),
     "skip": st.builds(Skip, run_ids(), texts(), int64s(), int64s(), _maybe(texts()), _maybe(ids())),
     "ping": st.builds(Ping),
     "pong": st.builds(Pong),
-    "subscribe": st.builds(Subscribe, run_ids(), _maybe(int64s())),
-    "unsubscribe": st.builds(Unsubscribe, run_ids()),
+    "subscribe": st.builds(Subscribe, run_ids(), _maybe(int64s()), st.booleans()),
+    "unsubscribe": st.builds(Unsubscribe, run_ids(), _maybe(texts()), _maybe(texts())),
 }
 """A strategy for the payload of each wire type."""
 
@@ -297,16 +299,16 @@ def payloads() -> st.SearchStrategy[Any]:
 
 @st.composite
 def envelopes(draw: st.DrawFn, payload: st.SearchStrategy[Any] | None = None) -> Envelope:
-    """Any envelope, or one around what ``payload`` draws."""
+    """Any envelope that a writer may write, or one around what ``payload`` draws."""
     inner = draw(payloads() if payload is None else payload)
-    at_will = isinstance(inner, UnknownEvent) or any(isinstance(inner, _PAYLOAD_TYPES[t]) for t in CONTROL_TYPES)
-    seq = draw(int64s() if at_will else st.integers(1, INT64_MAX) | st.integers(1, 50))
+    is_control = any(isinstance(inner, _PAYLOAD_TYPES[event_type]) for event_type in CONTROL_TYPES)
+    seqs = int64s() if isinstance(inner, UnknownEvent) else st.integers(1, INT64_MAX) | st.integers(1, 50)
     return Envelope.of(
         inner,
-        seq=seq,
+        seq=0 if is_control else draw(seqs),
         timestamp_us=draw(int64s()),
         worker_id=draw(_maybe(ids())),
-        session_id=draw(_maybe(ids())),
+        session_id=None if is_control else draw(_maybe(ids())),
     )
 
 

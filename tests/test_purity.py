@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,15 @@ def test_what_an_emitter_needs_brings_no_cattrs_and_no_store(name: str) -> None:
 
 def test_the_slow_half_of_the_codec_is_imported_when_it_is_needed() -> None:
     assert "xtrack_protocol.wire._slow" not in all_modules_of("xtrack_protocol.wire")
+
+
+def test_types_are_looked_into_when_modules_are_imported() -> None:
+    """msgspec looks into a type when it is decoded first; a thread, or a forked child, in the middle of it crashes."""
+    for path in Path(xtrack_protocol.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {
+                "msgspec.json.decode",
+                "msgspec.msgpack.decode",
+            }:
+                typed = [keyword.arg for keyword in node.keywords]
+                assert "type" not in typed, f"{path}:{node.lineno}: make a Decoder of it, beside the type"

@@ -13,9 +13,11 @@
     ├── SpoolError              a spool can't be written or read
     │   └── NotASegment         a file is no segment of checked records
     ├── TransportError          events can't be handed on
-    │   └── TransportClosed     the other side is gone, or close() was called
+    │   ├── TransportClosed     the other side is gone, or close() was called
+    │   └── CollectorRefused    a collector won't have this connection, stream or request
     ├── StorageError            a store refuses or is damaged
     │   ├── RunNotFound
+    │   ├── RunDeleted          a run was deleted, and its id isn't used again
     │   ├── AmbiguousRun        several runs match what was asked for
     │   ├── ExperimentNotFound
     │   ├── ExperimentExists
@@ -190,6 +192,20 @@ class TransportClosed(TransportError):
     """The other side is gone, or close() was called."""
 
 
+class CollectorRefused(TransportError):
+    """A collector won't have this connection, stream or request: ``code`` of the protocol (spec: CTL-7), ``problem``.
+
+    ``retry_after``: seconds before which it wants no new connection; None where it named none.
+    """
+
+    def __init__(
+        self, address: str, code: str, problem: str, cure: str = "", *, retry_after: float | None = None
+    ) -> None:
+        self.code = code
+        self.retry_after = retry_after
+        super().__init__(address, f"{problem} ({code})" if code not in problem else problem, cure)
+
+
 class StorageError(XTrackError):
     """A store refuses, or is damaged."""
 
@@ -201,6 +217,14 @@ class RunNotFound(StorageError, LookupError):
         self.run = run
         self.cure = cure
         super().__init__(f"no run {run!r}. {cure}")
+
+
+class RunDeleted(StorageError):
+    """The run ``run`` was deleted; what is left of it keeps anybody from using its id again. spec: FLD-9"""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(f"run {run!r} was deleted; give the new run another id")
 
 
 class AmbiguousRun(StorageError, LookupError):

@@ -42,6 +42,32 @@ the head of every segment. Readers take any length. spec: RST-2"""
 SEGMENT_MAX: Final = 8 * MIB
 """Bytes after which a spool begins a new segment: small enough to ship, verify or lose one at a time."""
 
+SYNC_SECONDS: Final = 1.0
+"""Seconds between two syncs of a spool: what a power loss can cost. A sync takes 1 to 30 ms of a disk, and no time of
+the thread that logs. spec: DLV-2"""
+
+SYNC_RETRY_SECONDS_MAX: Final = 60.0
+"""Seconds between two attempts at most after syncs that failed; each attempt writes what is in doubt once more."""
+
+ON_FULL_SECONDS: Final = (0.05, 1.0)
+"""The shortest and the longest wait between two attempts to write to a full disk, where a training is to wait."""
+
+SPOOL_RESERVE: Final = 0.05
+SPOOL_RESERVE_MAX: Final = 1024 * MIB
+"""The part of the disk, and the bytes at most, that a spool which is only a buffer for a collector leaves free: what
+else lies there, checkpoints above all, is worth more than the copy of an event. On a disk of 20 TB the part alone would
+be a terabyte. A spool that is the only copy takes all there is."""
+
+LAST_WORDS_ROOM: Final = 64 * 1024
+"""Bytes of the disk that each stream keeps back, so that one whose disk stays full can still declare its losses and end
+its run: a segment's header, a ``skip`` and a ``run_end`` with its traceback. spec: DLV-7.2"""
+
+KEEP_ACKED_US: Final = 24 * 3600 * 1_000_000
+"""Microseconds that acked segments stay: a collector may be restored from last night's backup. spec: DLV-5.1"""
+
+REJECTED_NOTED_MAX: Final = 1000
+"""Events that a collector refuses for good of which the seqs are noted; more are counted."""
+
 METRIC_NAMES_WARN: Final = 10_000
 """Metric names of a run after which one warning is given. The next ones are stored all the same."""
 
@@ -76,6 +102,22 @@ SESSION_FRAME_MIN: Final = 64 * 1024
 
 OUTPUT_MAX: Final = 4 * MIB
 """Bytes that a session keeps for a peer that doesn't read, before it is given up."""
+
+COMMAND_ID_MAX: Final = 128
+"""Bytes of a command's id that a collector passes on. spec: CTL-15.9"""
+
+COMMAND_MAX: Final = 64 * 1024
+"""Bytes of a command that a collector passes on: arguments, no data. spec: CTL-15.9"""
+
+COMMAND_SECONDS: Final = 600.0
+"""Seconds a collector waits for a worker's answer to a command: a checkpoint that is to be saved takes a while.
+spec: CTL-15.6"""
+
+COMMANDS_PER_ASKER: Final = 64
+"""Commands of one connection that may wait for answers at a collector. spec: CTL-15.9"""
+
+COMMANDS_PER_WORKER: Final = 32
+"""Commands that may wait for the answer of one connection: 2 MiB of them, were it not to read. spec: CTL-15.9"""
 
 STREAMS_MAX: Final = 1024
 """Streams that one connection may open."""

@@ -14,6 +14,7 @@ from strategies import PAYLOADS, envelopes, json_values, numbers, same, texts, u
 
 from xtrack_protocol.errors import DecodeError, EncodeError
 from xtrack_protocol.ir import (
+    CONTROL_TYPES,
     ENVELOPES,
     Ack,
     Alert,
@@ -181,7 +182,11 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
         (
             CommandResult("r", "c", "ok", "m", "w"),
             b'{"run_id":"r","cmd_id":"c","status":"ok","msg":"m","wid":"w"}',
-        )
+        ),
+        (
+            CommandResult("r", "c", "error", None, None, 2),
+            b'{"run_id":"r","cmd_id":"c","status":"error","left":2}',
+        ),
     ],
     "ack": [
         (Ack(0, "ok"), b'{"seq":0,"status":"ok"}'),
@@ -206,12 +211,21 @@ GOLDEN: dict[str, list[tuple[Any, bytes]]] = {
         )
     ],
     "reject": [(Reject("c", "m", 1.5), b'{"code":"c","msg":"m","retry_after":1.5}')],
-    "open": [(OpenStream("r", "s", "w"), b'{"run_id":"r","sid":"s","wid":"w"}')],
+    "open": [
+        (OpenStream("r", "s", "w"), b'{"run_id":"r","sid":"s","wid":"w"}'),
+        (OpenStream("r", "s", None, True), b'{"run_id":"r","sid":"s","passive":true}'),
+    ],
     "skip": [(Skip("r", "s", 1, 2, "disk full"), b'{"run_id":"r","sid":"s","from":1,"to":2,"reason":"disk full"}')],
     "ping": [(Ping(), b"{}")],
     "pong": [(Pong(), b"{}")],
-    "subscribe": [(Subscribe("r", 4), b'{"run_id":"r","from":4}')],
-    "unsubscribe": [(Unsubscribe("r"), b'{"run_id":"r"}')],
+    "subscribe": [
+        (Subscribe("r", 4), b'{"run_id":"r","from":4}'),
+        (Subscribe("r", None, True), b'{"run_id":"r","until_end":true}'),
+    ],
+    "unsubscribe": [
+        (Unsubscribe("r"), b'{"run_id":"r"}'),
+        (Unsubscribe("r", "ended", "m"), b'{"run_id":"r","code":"ended","msg":"m"}'),
+    ],
 }
 
 
@@ -223,8 +237,9 @@ def test_golden_bytes_name_every_type() -> None:
     ("event_type", "payload", "body"), [(name, *case) for name, cases in GOLDEN.items() for case in cases]
 )
 def test_golden_bytes(event_type: str, payload: Any, body: bytes) -> None:
-    envelope = Envelope.of(payload, seq=7, timestamp_us=8, worker_id="w", session_id="s")
-    expected = b'{"t":"%s","v":1,"m":{"seq":7,"ts":8,"wid":"w","sid":"s"},"p":%s}' % (event_type.encode(), body)
+    seq, sid, more = (0, None, b"") if event_type in CONTROL_TYPES else (7, "s", b',"sid":"s"')
+    envelope = Envelope.of(payload, seq=seq, timestamp_us=8, worker_id="w", session_id=sid)
+    expected = b'{"t":"%s","v":1,"m":{"seq":%d,"ts":8,"wid":"w"%s},"p":%s}' % (event_type.encode(), seq, more, body)
     assert encode(envelope) == expected
     assert same(decode(expected), envelope)
     assert envelope.event_type == event_type

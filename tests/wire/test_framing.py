@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import itertools
 import pickle
 import random
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -189,6 +192,23 @@ def test_poison_stays_and_does_not_grow() -> None:
             depth, traceback = depth + 1, traceback.tb_next
         depths.append(depth)
     assert len(set(depths)) == 1
+
+
+def test_poison_keeps_nothing_alive() -> None:
+    class Large:
+        pass
+
+    def read() -> weakref.ref[Large]:
+        large, decoder = Large(), FrameDecoder()
+        frames = decoder.feed(b"G")
+        with contextlib.suppress(DecodeError):
+            decoder.feed(b"E")
+        assert frames
+        return weakref.ref(large)
+
+    left = read()
+    gc.collect()
+    assert left() is None
 
 
 @pytest.mark.parametrize("left", range(1, 110))

@@ -102,6 +102,7 @@ def check_every_flip(count: int, step: int = 1) -> None:
         assert bad[0].seq == (None if in_header else hit + 1)
 
 
+@pytest.mark.thorough
 def test_every_bit_flip_of_60_records() -> None:
     check_every_flip(60)
 
@@ -162,6 +163,7 @@ def test_every_truncation_of_1000_records() -> None:
             assert decoder.feed(piece) + decoder.finish() == [TornTail(begin, size)]
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(st.data())
 def test_any_damage_tiles_and_any_chunking_agrees(data: st.DataObject) -> None:

@@ -96,6 +96,7 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(damaged)
 
 
+@pytest.mark.thorough
 def test_every_bit_flip_of_a_file() -> None:
     """A flip costs at most the event it hits, and changes no other; what can't be known is marked.
 
@@ -174,6 +175,7 @@ def test_every_truncation() -> None:
         assert errors == ([] if size in {*STARTS, 0} else ["truncated"])
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(st.data())
 def test_any_damage_tiles_and_any_chunking_agrees(data: st.DataObject) -> None:
@@ -257,7 +259,8 @@ def _by_the_book(data: bytes, limit: int = FRAME_HARD_MAX) -> list[Frame]:
         error: DecodeError | None = None
         announced = None
         if len(data) - at < 4:
-            error = DecodeError("truncated", "the file ends inside the frame")
+            odd = length_error(data[at] << 24, at, FILE_LIMITS) if data[at] else None
+            error = odd or DecodeError("truncated", "the file ends inside the frame")
         else:
             announced = at + 4 + length_at(at)
             error = length_error(length_at(at), at, FILE_LIMITS)

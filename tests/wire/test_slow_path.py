@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import math
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import envelopes, hostile_json, mutated, same
 
 from xtrack_protocol.errors import ERROR_CLASSES, DecodeError
-from xtrack_protocol.ir import Envelope
+from xtrack_protocol.ir import CONTROL_TYPES, Envelope, Param, UnknownEnvelope
 from xtrack_protocol.limits import DEPTH_MAX
 from xtrack_protocol.wire import _slow, decode, encode
 from xtrack_protocol.wire import codec as codec_module
@@ -93,6 +95,11 @@ def test_mutated_msgpack(payload: bytes) -> None:
     if payload and (0x80 <= payload[0] <= 0x8F or payload[0] in b"\xde\xdf"):
         assert same(slow(payload, codec="msgpack"), result)
     if isinstance(result, Envelope):
+        if (
+            not isinstance(result, UnknownEnvelope) and result.event_type in CONTROL_TYPES
+        ):  # as it is written. spec: CTL-1
+            wid = result.meta.worker_id
+            result = Envelope.of(result.payload, seq=0, timestamp_us=result.meta.timestamp_us, worker_id=wid)
         assert same(decode(encode(result, "msgpack"), codec="msgpack"), result)
         assert same(decode(encode(result)), result)
 
@@ -348,3 +355,38 @@ def test_no_quadratic_traps(name: str) -> None:
 
     small, large = cost(60_000), cost(240_000)
     assert large < 10 * small + 0.2, f"{name}: {small:.4f} s, then {large:.4f} s"
+
+
+@pytest.mark.parametrize("brackets", [b"[]," * 300_000, b'{"[":"]"},' * 50_000, b"[" * 60 + b"1" + b"]" * 60 + b","])
+def test_many_brackets_need_no_second_reading(monkeypatch: pytest.MonkeyPatch, brackets: bytes) -> None:
+    """1 MiB of them took half a second of a collector's time when it was read again in Python."""
+    head = b'{"v":1,"t":"param","m":{"seq":1,"ts":1},"p":{"run_id":"r","key":"k","value":['
+    monkeypatch.setattr(_slow, "decode", None)
+    payload = decode(head + brackets + b"0]}}").payload
+    assert isinstance(payload, Param)
+    assert payload.value[-1] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("depth", range(1, 70))
+@pytest.mark.parametrize("level", [b"[]", b"{}"])
+def test_depth_among_many_brackets(depth: int, level: bytes) -> None:
+    """spec: JSN-2."""
+    opening = (b'{"a":' if level == b"{}" else b"[") * depth
+    value = b"[" + b"[]," * 70 + opening + b'"]}"' + level[1:] * depth + b"]"
+    payload = b'{"v":1,"t":"param","m":{"seq":1,"ts":1},"p":{"run_id":"r","key":"k","value":' + value + b"}}"
+    if depth + 3 <= DEPTH_MAX:
+        assert isinstance(decode(payload).payload, Param)
+    else:
+        with pytest.raises(DecodeError, match="too_deep"):
+            decode(payload)
+
+
+def test_names_of_bytes_beside_the_same_text_are_refused() -> None:
+    """Under ``python -bb`` Python itself complains when it compares them."""
+    payload = b"\x84\xa1t\xa6metric\xa1v\x01\xa1m\x82\xa3seq\x02\xa2ts\x01\xa1p\x82\xa1a\x01\xc4\x01a\x02"
+    code = (
+        "from xtrack_protocol.errors import DecodeError\nfrom xtrack_protocol.wire import decode\n"
+        f"try:\n    decode({payload!r}, codec='msgpack')\nexcept DecodeError as error:\n    print(error.kind)\n"
+    )
+    done = subprocess.run([sys.executable, "-bb", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "bad_json\n", done.stderr

@@ -22,7 +22,7 @@ COMMAND_TYPES = ("pause", "resume", "stop", "checkpoint_now", "update_params", "
 
 
 class Command(WireStruct, frozen=True):
-    """Collector to worker: do something. spec: CTL-2
+    """Collector to worker: do something; client to collector: have a worker do it. spec: CTL-2, CTL-15
 
     ``command_id`` (``cmd_id``) comes back in the answer. ``payload``: the arguments. Additive: ``run_id`` and
     ``worker_id`` (``wid``): who is meant, where a connection carries several; absent: every worker.
@@ -36,13 +36,17 @@ class Command(WireStruct, frozen=True):
 
 
 class CommandResult(WireStruct, frozen=True):
-    """Worker to collector: what came of a command. Additive. spec: CTL-4"""
+    """Worker to collector: what came of a command. Additive. spec: CTL-4
+
+    ``left``: how many answers are still to come, in those that a collector passes to a client. spec: CTL-15.4
+    """
 
     run_id: str | RunId
     command_id: str = field(name="cmd_id")
     status: AckStatus
     message: str | None = field(name="msg", default=None)
     worker_id: OptionalId = field(name="wid", default=None)
+    left: Int64 | None = None
 
 
 class Ack(WireStruct, frozen=True):
@@ -62,10 +66,10 @@ class Ack(WireStruct, frozen=True):
 
 
 class Auth(WireStruct, frozen=True):
-    """A credential. Its repr never shows the key. spec: CTL-5"""
+    """A credential. Its repr never shows the key. A key of "" is one, and no absence. spec: CTL-5, JSN-6"""
 
     scheme: str
-    key: str = ""
+    key: str | None = None
 
     def __repr__(self) -> str:
         return f"Auth(scheme={self.scheme!r}, key=***)"
@@ -108,11 +112,15 @@ class Reject(WireStruct, frozen=True):
 
 
 class OpenStream(WireStruct, frozen=True):
-    """Emitter to collector: a stream begins or goes on; answered by an ack with its cursor. spec: CTL-8"""
+    """Emitter to collector: a stream begins or goes on; answered by an ack with its cursor. spec: CTL-8
+
+    ``passive``: it is shipped for a worker that isn't here, and takes no commands. spec: CTL-8.6
+    """
 
     run_id: str | RunId
     session_id: str = field(name="sid")
     worker_id: OptionalId = field(name="wid", default=None)
+    passive: bool = False
 
 
 class Skip(WireStruct, frozen=True):
@@ -135,13 +143,22 @@ class Pong(WireStruct, frozen=True):
 
 
 class Subscribe(WireStruct, frozen=True):
-    """Reader to collector: send a run's events, from a cursor on. spec: CTL-11"""
+    """Reader to collector: send a run's events, from a cursor on. spec: CTL-11
+
+    ``until_end``: only until the run has ended. From a collector: they follow from ``cursor`` + 1 on (CTL-11.5).
+    """
 
     run_id: str | RunId
     cursor: Int64 | None = field(name="from", default=None)
+    until_end: bool = False
 
 
 class Unsubscribe(WireStruct, frozen=True):
-    """Reader to collector: no more of that run. spec: CTL-11"""
+    """Reader to collector: no more of that run. spec: CTL-11
+
+    From a collector: no more of it follows; ``code`` and ``message`` (``msg``) say why (CTL-11.6).
+    """
 
     run_id: str | RunId
+    code: str | None = None
+    message: str | None = field(name="msg", default=None)

@@ -4,6 +4,7 @@ import re
 from typing import Final, Literal, TypeAlias
 
 from msgspec import field
+from msgspec.structs import force_setattr
 
 from xtrack_protocol.ir._slots import Int64, Json, Number, WireStruct
 from xtrack_protocol.ir.identity import RunId
@@ -46,8 +47,8 @@ class Artifact(WireStruct, frozen=True):
     """A file that a run made. spec: EVT-ARTIFACT-1
 
     ``path``: as the worker sees it, never opened by a collector. ``artifact_type`` (``type``). ``name``: for
-    people. ``metadata`` (``meta``): any JSON. ``size_bytes`` (``size``). ``checksum``: ``sha256:<hex>``; readers
-    take bare hex too (spec: VAL-8). ``upload_strategy`` (``upload``).
+    people. ``metadata`` (``meta``): any JSON. ``size_bytes`` (``size``). ``checksum``: ``sha256:<hex>``; a SHA-256 that
+    is given in capitals or as bare hex becomes that (spec: VAL-8). ``upload_strategy`` (``upload``).
     """
 
     run_id: str | RunId
@@ -58,6 +59,12 @@ class Artifact(WireStruct, frozen=True):
     size_bytes: Int64 | None = field(name="size", default=None)
     checksum: str | None = None
     upload_strategy: UploadStrategy | None = field(name="upload", default=None)
+
+    def __post_init__(self) -> None:
+        """Give a SHA-256 the one form that is written, so that it equals itself in any other."""
+        digest = checksum_sha256(self.checksum) if isinstance(self.checksum, str) else None
+        if digest is not None:
+            force_setattr(self, "checksum", f"sha256:{digest}")
 
 
 class Checkpoint(WireStruct, frozen=True):

@@ -158,7 +158,7 @@ def _parse_msgpack(payload: bytes, max_depth: int) -> Any:
         raise DecodeError("bad_utf8", str(error)) from error
     except RecursionError as error:
         raise DecodeError("too_deep", f"more than {max_depth} levels of nesting") from error
-    except (ValueError, TypeError) as error:  # TypeError: an unhashable key
+    except (ValueError, TypeError, BytesWarning) as error:  # an unhashable key; bytes beside the same text, under -bb
         raise DecodeError("bad_json", f"no MessagePack: {error}") from error
     _check_msgpack(tree, 1, max_depth)
     return tree
@@ -188,8 +188,8 @@ def _check_envelope(tree: Any) -> str:
     version, event_type = tree["v"], tree["t"]
     if isinstance(version, float) and version.is_integer():
         version = int(version)
-    if type(version) is not int:
-        raise DecodeError("bad_envelope", "the version is no integer", path="v")
+    if type(version) is not int or not INT64_MIN <= version <= INT64_MAX:
+        raise DecodeError("bad_envelope", "the version is no signed 64-bit integer", path="v")
     if type(event_type) is not str:
         raise DecodeError("bad_envelope", "the type is no text", path="t")
     for name in ("m", "p"):
@@ -389,12 +389,14 @@ class _FreeSlot(_Slot):
                     "an integer beyond a signed 64-bit one; write it as a text or a float", _text_of(path)
                 )
             return value
-        if type(value) is float:
-            return value if isfinite(value) else {"$float": _non_finite_name(value)}
-        if not isinstance(value, (dict, list, tuple)):
+        if type(value) is float and isfinite(value):
+            return value
+        if not isinstance(value, (dict, list, tuple, float)):
             raise EncodeError(f"{type(value).__name__} is no JSON type", _text_of(path))
-        if level > DEPTH_MAX:
+        if level > DEPTH_MAX:  # the object of a float counts as well. spec: JSN-2
             raise EncodeError(f"more than {DEPTH_MAX} levels of nesting", _text_of(path))
+        if isinstance(value, float):
+            return {"$float": _non_finite_name(value)}
         if not isinstance(value, dict):
             return [self.write(item, (path, index), level + 1) for index, item in enumerate(value)]
         if _is_float_form(value):
@@ -483,6 +485,15 @@ class _EitherSlot(_Slot):
         return value if isinstance(value, str) else self.other.write(value, path, level)
 
 
+class _MemorySlot(_EitherSlot):
+    """The memory of an accelerator: a text as it is, or a number, which must be finite. spec: EVT-RUN_START-5"""
+
+    def write(self, value: Any, path: _Path, level: int) -> Any:
+        if isinstance(value, float) and not isfinite(value):
+            raise EncodeError(f"{value!r} has no form here: as a text it would be read as that text", _text_of(path))
+        return super().write(value, path, level)
+
+
 @attrs.frozen
 class _StructSlot(_Slot):
     of: type
@@ -564,7 +575,7 @@ def _make_union(types: tuple[inspect.Type, ...]) -> _Slot:
     if any(isinstance(info, inspect.FloatType) for info in rest):
         others = [info for info in rest if not isinstance(info, (inspect.IntType, inspect.FloatType))]
         number = _NumberSlot()
-        return _EitherSlot(number) if others else number
+        return _MemorySlot(number) if others else number
     if len(rest) > 1:
         return _EitherSlot(_make_slot(next(info for info in rest if not isinstance(info, inspect.StrType))))
     return _make_slot(rest[0])

@@ -14,9 +14,10 @@ import re
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from xtrack_protocol.errors import EncodeError
-from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, KnownEnvelope, UnknownEnvelope
+from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, EventMeta, KnownEnvelope, UnknownEnvelope
 from xtrack_protocol.limits import DEPTH_MAX, INT64_MAX, INT64_MIN
 
 Codec: TypeAlias = Literal["json", "msgpack"]
@@ -52,14 +53,21 @@ _NOT_AS_IT_LOOKS: Final = re.compile(rb"\$float|[0-9]{19}|\\u00[267]")
 """What a free slot may hold that msgspec reads otherwise than the protocol: a float in disguise (spec: VAL-4), its name
 written with escapes perhaps, and integers beyond int64 (spec: VAL-2)."""
 
+_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
 
 def encode(envelope: Envelope, codec: Codec = "json") -> bytes:
     """Return the payload of a frame: UTF-8 JSON with the members t, v, m, p in that order. spec: ENV-7
 
     Absent fields are left out; NaN and infinities are written as texts (spec: VAL-3, VAL-4). Raises EncodeError
-    for what isn't JSON: other types and keys, lone surrogates, more than 64 levels, integers beyond MessagePack's.
+    for what isn't JSON: other types and keys, lone surrogates, more than 64 levels, integers beyond MessagePack's; and
+    for a run's event with a seq below 1. A control event is written with seq 0 and without session id (spec: CTL-1).
     Typed slots are taken as they are: whoever builds events from user's values checks them, as the emitter does.
     """
+    if envelope.meta.seq < 1 or envelope.__class__ in _CONTROL:
+        envelope = _with_seq_as_written(envelope)
     if codec == "json":
         try:
             payload = _encode_json(envelope)
@@ -86,7 +94,7 @@ def decode(payload: Buffer, *, codec: Codec = "json", lenient: bool = True, max_
         codec = "json"  # spec: MSG-2
     try:
         envelope: Envelope = _decode_json(payload) if codec == "json" else _decode_msgpack(payload)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, BytesWarning):  # the last: names that are bytes, under python -bb
         pass
     else:
         cls = envelope.__class__
@@ -106,6 +114,18 @@ def is_control(envelope: Envelope) -> bool:
     return envelope.event_type in CONTROL_TYPES or (envelope.__class__ is UnknownEnvelope and envelope.meta.seq < 1)
 
 
+def _with_seq_as_written(envelope: Envelope) -> Envelope:
+    """Return an envelope whose seq a writer may write, or raise EncodeError. spec: CTL-1, ENV-4, ENV-5"""
+    cls, meta = envelope.__class__, envelope.meta
+    if cls in _CONTROL:
+        if meta.seq == 0 and meta.session_id is None:
+            return envelope
+        return replace(envelope, meta=EventMeta(0, meta.timestamp_us, meta.worker_id))
+    if cls is UnknownEnvelope:
+        return envelope
+    raise EncodeError(f"must be at least 1, not {meta.seq}", "m.seq")
+
+
 def _is_msgpack(payload: Buffer) -> bool:
     """Whether ``payload`` begins as a MessagePack map does, and no JSON text can. spec: MSG-2"""
     return len(payload) > 0 and (0x80 <= payload[0] <= 0x8F or payload[0] in {0xDE, 0xDF})
@@ -118,8 +138,23 @@ def _encode_slowly(envelope: Envelope, codec: Codec) -> bytes:
 
 
 def _is_as_it_looks(payload: bytes, max_depth: int) -> bool:
-    """Whether the free slot surely holds what msgspec has read: few brackets, and nothing to be read otherwise."""
-    return payload.count(b"{") + payload.count(b"[") <= max_depth and not _NOT_AS_IT_LOOKS.search(payload)
+    """Whether the free slot surely holds what msgspec has read: not too deep, and nothing to be read otherwise."""
+    if _NOT_AS_IT_LOOKS.search(payload):
+        return False
+    return payload.count(b"{") + payload.count(b"[") <= max_depth or _is_within(payload, max_depth)
+
+
+def _is_within(payload: bytes, max_depth: int) -> bool:
+    """Whether legal JSON has at most ``max_depth`` levels. spec: JSN-2
+
+    Each turn takes away the innermost brackets, all at once: hundreds of thousands of them cost milliseconds.
+    """
+    brackets = _STRINGS.sub(b"", payload).translate(_AS_SQUARE, _NO_BRACKETS)
+    for _ in range(max_depth):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
 
 
 def _is_plain(value: Any, level: int) -> bool:

@@ -168,7 +168,7 @@ class FrameDecoder:
     def feed(self, chunk: Buffer) -> list[Frame]:
         """Take the next bytes; return the frames they complete, in order. A fatal error is the last Frame."""
         if self._fatal:
-            raise self._fatal.with_traceback(None)  # or each call would make the traceback longer
+            raise self._poison()
         if self._buffer:
             self._buffer += chunk
             if len(self._buffer) < self._need:
@@ -185,7 +185,7 @@ class FrameDecoder:
     def finish(self) -> list[Frame]:
         """Say that the stream has ended; return the truncated frame, if it ended inside one."""
         if self._fatal:
-            raise self._fatal.with_traceback(None)  # or each call would make the traceback longer
+            raise self._poison()
         if not self._buffer:
             return []
         left = len(self._buffer)
@@ -198,6 +198,13 @@ class FrameDecoder:
         )
         raw = bytes(self._buffer[PREFIX.size :])
         return [Frame(None, self._fatal, self._offset, max(0, self._need - PREFIX.size), raw)]
+
+    def _poison(self) -> DecodeError:
+        """Return the fatal error to raise once more: a copy, for the frame that holds the first one isn't looked into
+        by Python's garbage collector, and would keep the traceback and all that is reached from it for good.
+        """
+        assert self._fatal is not None
+        return self._fatal.at(self._fatal.offset, self._fatal.length)
 
     def _decode_all(self, data: bytes, frames: list[Frame]) -> int:
         """Decode the frames of ``data``; return how many bytes they took."""

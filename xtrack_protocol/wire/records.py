@@ -63,6 +63,9 @@ class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
         return int(self.salt, 16)
 
 
+_decode_header = msgspec.json.Decoder(SegmentHeader).decode  # once, at the import: see spool.shipping
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """A record that passed its checks. ``offset`` and ``size`` are its bytes in the segment's file."""
 
@@ -130,7 +133,7 @@ def _decode_header_block(block: bytes) -> SegmentHeader | None:
     if end + 4 > len(block) or _U32.unpack_from(block, end)[0] != crc32(block[:end]):
         return None
     try:
-        return msgspec.json.decode(block[12:end], type=SegmentHeader)
+        return _decode_header(block[12:end])
     except ValueError:
         return None
 

@@ -113,7 +113,8 @@ class SalvageDecoder:
         offset = self._offset + position
         if size - position < PREFIX.size:
             if at_end and position < size:
-                return self._begin_damage(_truncated(offset), offset, None)
+                odd = length_error(data[position] << 24, offset, self._limits) if data[position] else None
+                return self._begin_damage(odd or _truncated(offset), offset, None)  # spec: ERR-2.1
             return None
         length: int = _unpack_from(data, position)[0]
         start, end = position + PREFIX.size, position + PREFIX.size + length
