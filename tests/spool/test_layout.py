@@ -97,6 +97,11 @@ def test_different_ids_have_different_names(pair):
     assert first != second
 
 
+@pytest.mark.parametrize("text", ["falcon", "a-nul", "mycom1", "con1", "com12", "console"])
+def test_an_id_that_only_ends_or_begins_like_a_device_is_its_own_name(text):
+    assert safe_name(text) == text
+
+
 def test_a_name_can_not_be_chosen_to_meet_the_name_of_a_long_one():
     long = "b" * 500
     assert safe_name(safe_name(long)) != safe_name(long)

@@ -165,17 +165,18 @@ def test_a_segment_that_goes_away(segment):
 # ---------------------------------------------------------------------------------------------- who lives
 
 
-NOW = time.time_ns() // 1000
+def now():
+    return time.time_ns() // 1000
 
 
 def test_a_live_stream_is_not_lost_however_silent(tmp_path):
     writer = StreamWriter(tmp_path, STREAM)
     assert is_alive(tmp_path, STREAM)
-    assert find_lost(tmp_path, STREAM, 3, NOW - 10 * LIVENESS_LOST_US) is None
+    assert find_lost(tmp_path, STREAM, 3, now() - 10 * LIVENESS_LOST_US) is None
     writer.close()
     assert not is_alive(tmp_path, STREAM)
-    assert find_lost(tmp_path, STREAM, 3, NOW) is None  # a moment ago is no silence
-    before = NOW - 2 * LIVENESS_LOST_US
+    assert find_lost(tmp_path, STREAM, 3, now()) is None  # a moment ago is no silence
+    before = now() - 2 * LIVENESS_LOST_US
     lost = find_lost(tmp_path, STREAM, 3, before)
     assert lost is not None
     assert (lost.stream, lost.at_us, lost.reason, lost.after_seq) == (STREAM, before, "vanished", 3)
@@ -183,9 +184,9 @@ def test_a_live_stream_is_not_lost_however_silent(tmp_path):
 
 def test_who_saw_it_die_is_believed(tmp_path):
     write_lost(tmp_path, StreamLost(STREAM, 17, "died", 5, "signal 9"))
-    assert find_lost(tmp_path, STREAM, 3, NOW) == StreamLost(STREAM, 17, "died", 5, "signal 9")
+    assert find_lost(tmp_path, STREAM, 3, now()) == StreamLost(STREAM, 17, "died", 5, "signal 9")
     write_lost(tmp_path, StreamLost(STREAM, 18, "died", 0, ""))
-    assert find_lost(tmp_path, STREAM, 3, NOW) == StreamLost(STREAM, 18, "died", 3, "")
+    assert find_lost(tmp_path, STREAM, 3, now()) == StreamLost(STREAM, 18, "died", 3, "")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_who_saw_it_die_is_believed(tmp_path):
 )
 def test_a_damaged_note_does_not_keep_a_stream_alive(tmp_path, note):
     lost_path(tmp_path, STREAM.session_id).write_bytes(note)
-    assert find_lost(tmp_path, STREAM, 3, NOW) is None
-    lost = find_lost(tmp_path, STREAM, 3, NOW - 2 * LIVENESS_LOST_US)
+    assert find_lost(tmp_path, STREAM, 3, now()) is None
+    lost = find_lost(tmp_path, STREAM, 3, now() - 2 * LIVENESS_LOST_US)
     assert lost is not None
     assert lost.reason == "vanished"

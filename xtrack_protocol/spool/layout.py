@@ -7,9 +7,11 @@
         <sid>.000001.xseg             segments of one stream, 8 MiB each
         <sid>.lock                    held while the stream's emitter lives
         <sid>.lost                    who saw the emitter die says so here
+        <sid>.ship                    what of the stream a collector has
         attachments/                  the full text of values that were cut
         commands/                     the mailbox of a local run
         DELETED                       the tombstone of a deleted run
+      SERVED                          a collector keeps its store here: nothing of it is only a buffer
       index.db                        derived from the spool, rebuilt at will
 
 Names only group files; identity stands in each segment's header. Several hosts may share one folder: a stream has one
@@ -25,12 +27,15 @@ from pathlib import Path
 from typing import Final
 
 from xtrack_protocol.errors import ConfigurationError
+from xtrack_protocol.spool.durable import sync_dir, sync_file
 
 SEGMENT_SUFFIX: Final = ".xseg"
+SHIP_SUFFIX: Final = ".ship"
 TOMBSTONE: Final = "DELETED"
+SERVED: Final = "SERVED"
 _NAME_MAX: Final = 120
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+=@")
-_NEEDS_DIGEST: Final = re.compile(r"[A-Z]|(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
+_NEEDS_DIGEST: Final = re.compile(r"[A-Z]|\A(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
 """Names that another would be taken for where case doesn't count, and names that Windows keeps for devices."""
 
 
@@ -72,6 +77,18 @@ class SpoolDir:
         """Return the folder of a run."""
         return self.runs / safe_name(run_id)
 
+    def mark_served(self) -> None:
+        """Note that a collector keeps its store here, so that nobody takes it for a mere buffer. Raises OSError.
+
+        spec: RST-9.7
+        """
+        path = self.root / SERVED
+        if not path.exists():
+            make_private_dir(self.root)
+            write_private(
+                path, b"A collector keeps its store in this folder: xtrack removes no segments of it.\n", durable=True
+            )
+
     def run_dirs(self) -> list[Path]:
         """Return the folders of all runs, sorted; none where there is no spool yet."""
         try:
@@ -104,6 +121,11 @@ def lost_path(run_dir: Path, session_id: str) -> Path:
     return run_dir / f"{safe_name(session_id)}.lost"
 
 
+def ship_path(run_dir: Path, session_id: str) -> Path:
+    """Return the path of the note of what was shipped of a stream."""
+    return run_dir / f"{safe_name(session_id)}{SHIP_SUFFIX}"
+
+
 def segments(run_dir: Path) -> Iterator[Path]:
     """Yield the segments in a run's folder, those of a stream in order."""
     try:
@@ -131,17 +153,25 @@ def make_private_dir(path: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees all of it or nothing. spec: RST-7"""
+def write_private(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a small file so that a reader sees all of it or nothing. spec: RST-7
+
+    ``durable``: and so that it survives a power loss. Raises OSError.
+    """
     temporary = path.with_name(f".{os.urandom(8).hex()}.part")  # short: the name itself may be as long as names can be
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _BINARY, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
+            if durable:
+                file.flush()
+                sync_file(fd)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_dir(path.parent)
 
 
 _BINARY: Final = getattr(os, "O_BINARY", 0)

@@ -94,6 +94,9 @@ class _LostNote(msgspec.Struct, omit_defaults=True):
     detail: str = ""
 
 
+_decode_lost = msgspec.json.Decoder(_LostNote).decode  # once, at the import: see spool.shipping
+
+
 def write_lost(run_dir: Path, lost: StreamLost) -> None:
     """Leave word that a stream's emitter was seen to die. Raises OSError."""
     note = _LostNote(lost.at_us, lost.reason, lost.after_seq, lost.detail)
@@ -107,7 +110,7 @@ def find_lost(run_dir: Path, stream: StreamId, last_seq: int, last_write_us: int
     is held, or that the file system can't tell of, says nothing.
     """
     try:
-        note = msgspec.json.decode(lost_path(run_dir, stream.session_id).read_bytes(), type=_LostNote)
+        note = _decode_lost(lost_path(run_dir, stream.session_id).read_bytes())
     except (OSError, ValueError, RecursionError):
         pass  # none was left, or it is damaged: the lock tells in time
     else:
