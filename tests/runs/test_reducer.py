@@ -165,6 +165,13 @@ STATUS: list[tuple[str, str, Story]] = [
         "completed",
         Story()("a/1", RunStart("r", world_size=1), FAILED)("a/2", resume("1"), DONE),
     ),
+    (
+        "a world that has shrunk",
+        "completed",
+        Story()("a/1", RunStart("r", world_size=2), FAILED)("b/2", RunStart("r", world_size=2), FAILED)(
+            "a/3", RunStart("r", resume=Resume(["1", "2"]), world_size=1), DONE
+        ),
+    ),
     ("legacy, restarted after its end", "completed", Story()("/legacy-1", START, FAILED)("/legacy-9", START, DONE)),
     (
         "legacy, restarted after a loss",
@@ -435,6 +442,33 @@ def test_activity_is_the_latest() -> None:
         50,
         "a",
     )
+
+
+def test_activities_are_those_of_each_worker() -> None:
+    story = Story()("a/1", RunStart("r"), StatusUpdate("r", "training"), ts=900)
+    story("a/2", RunStart("r"), StatusUpdate("r", "resuming"), StatusUpdate("r", "evaluating"), ts=1000)
+    story("b/3", RunStart("r"), StatusUpdate("r", "paused"), ts=40)
+    assert {worker: one.status for worker, one in story.state.activities.items()} == {"a": "evaluating", "b": "paused"}
+
+
+def test_a_forked_child_gives_a_name_like_any_other() -> None:
+    story = Story()("a/1", RunStart("r", "x"), ts=10)
+    story("a/2", RunStart("r", "y", source=SourceInfo("c"), sub=True), ts=20)
+    assert (story.state.name, story.state.source, story.state.started_at_us) == ("y", SourceInfo("c"), 10)
+
+
+def test_an_empty_name_is_one() -> None:
+    story = Story()("a/1", RunStart(RunId("r", ""), "x"), Tags("r", {"xtrack.name": ""}))
+    assert (story.state.name, story.state.experiment_id) == ("", "")
+
+
+def test_a_loss_without_effect_supersedes_nobody() -> None:
+    story = Story()("/legacy-1", RunStart("r"), *[Metric("r", "k", 1)] * 3, ts=1)
+    story("/legacy-9", RunStart("r"), RunEnd("r", "completed"), ts=9)
+    story.lost("/legacy-1", "vanished", after_seq=3)
+    assert story.state.status == "running"
+    story.lost("/legacy-1", "vanished", after_seq=4)
+    assert story.state.status == "completed"
 
 
 # ------------------------------------------------------------------------------------------ series

@@ -35,6 +35,7 @@ from xtrack_protocol.ir import (
     CommandResult,
     Hello,
     Metric,
+    OpenStream,
     Ping,
     Pong,
     Reject,
@@ -47,6 +48,7 @@ from xtrack_protocol.ir import (
 )
 from xtrack_protocol.session import (
     CollectorLimits,
+    CommandRequested,
     CommandResultReceived,
     EventsReceived,
     FrameRefused,
@@ -92,7 +94,7 @@ def test_messagepack_applies_behind_the_welcome() -> None:
     session.receive(control(Hello([1], ["msgpack"])), NOW)
     [welcome] = said(session.data_to_send())
     assert welcome.codec == "msgpack"
-    opened = encode_frame(event(0, RunStart("x")), "msgpack")  # seq 0: refused, but decoded
+    opened = encode_frame(event(1, RunStart("x")), "msgpack").replace(b"seq\x01", b"seq\x00")  # refused, but decoded
     assert isinstance(session.receive(opened, NOW)[0], FrameRefused)
     assert session.receive(open_frame(), NOW) == [StreamOpenRequested(STREAM)], "JSON is still taken (MSG-2.1)"
     session.accept_stream(STREAM, 0)
@@ -316,6 +318,9 @@ def test_a_refused_stream() -> None:
     session.receive(open_frame(OTHER), NOW)
     session.refuse_stream(OTHER, "forbidden")
     assert said(session.data_to_send()) == [ack(0, OTHER, "forbidden")]
+    session.receive(open_frame(), NOW)
+    session.refuse_stream(STREAM, "forbidden", "it is somebody else's")
+    assert said(session.data_to_send()) == [ack(0, STREAM, "forbidden: it is somebody else's")]
     session.accept_stream(OTHER, 0)
     assert session.receive(event_frame(1, OTHER) + open_frame(OTHER), NOW) == []
     assert session.data_to_send() == b""
@@ -395,6 +400,12 @@ def test_a_plain_peer_is_served_to_the_end() -> None:
 # ---------------------------------------------------------------------------------------------- the rest of the talk
 
 
+def test_a_stream_that_is_shipped_for_another() -> None:
+    session = active()
+    frame = control(OpenStream(OTHER.run_id, OTHER.session_id, OTHER.worker_id, True))
+    assert session.receive(frame, NOW) == [StreamOpenRequested(OTHER, passive=True)]
+
+
 def test_subscribers() -> None:
     session = active()
     assert session.receive(control(Subscribe("run-9", 5)) + control(Unsubscribe("run-9")), NOW) == [
@@ -403,6 +414,51 @@ def test_subscribers() -> None:
     ]
     assert session.send_event(event_payload(9))
     assert session.data_to_send() == event_frame(9)
+
+
+def test_a_subscriber_is_told_where_it_is() -> None:
+    session = active(features=["follow"])
+    assert session.begin_subscription("run-9", 7), "who didn't ask isn't told"
+    assert session.end_subscription("run-9", "ended") is False
+    assert session.data_to_send() == b""
+    session = waiting(features=["follow"])
+    session.receive(control(Hello([1], features=["follow"])), NOW)
+    session.data_to_send()
+    news = session.receive(control(Subscribe("run-9", None, True)), NOW)
+    assert news == [SubscribeRequested("run-9", None, True)]
+    assert session.begin_subscription("run-9", 7)
+    assert session.end_subscription("run-9", "ended", "completed")
+    assert session.end_subscription("run-8", "forbidden")
+    assert said(session.data_to_send()) == [
+        Subscribe("run-9", 7),
+        Unsubscribe("run-9", "ended", "completed"),
+        Unsubscribe("run-8", "forbidden"),
+    ]
+    session.close()
+    assert session.begin_subscription("run-9", 7) is False
+    assert session.end_subscription("run-9", "ended") is False
+
+
+def test_commands_of_a_client() -> None:
+    session = waiting(features=["commands"])
+    session.receive(control(Hello([1], features=["commands"])), NOW)
+    session.data_to_send()
+    command = Command("c1", "stop", {}, "run-9", "w1")
+    assert session.receive(control(command), NOW) == [CommandRequested(command)]
+    answer = CommandResult("run-9", "c1", "error", "no worker", left=0)
+    assert session.send_command_result(answer)
+    assert said(session.data_to_send()) == [answer]
+    session.drain(NOW)
+    assert session.receive(control(command), NOW) == []
+    assert session.send_command_result(answer), "of a command that was passed on before"
+    session.reject("busy")
+    assert session.send_command_result(answer) is False
+
+
+def test_no_commands_where_they_were_not_agreed_upon() -> None:
+    session = active(features=["commands"])
+    assert session.receive(control(Command("c1", "stop", {}, "run-9")), NOW) == []
+    assert session.frames_ignored == 1
 
 
 def test_a_peer_that_does_not_read() -> None:

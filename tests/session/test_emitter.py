@@ -34,6 +34,7 @@ from xtrack_protocol.ir import (
     Ping,
     Pong,
     Reject,
+    RunId,
     Skip,
     Subscribe,
     Unsubscribe,
@@ -42,6 +43,7 @@ from xtrack_protocol.limits import FRAME_MAX_EMIT
 from xtrack_protocol.session import (
     Acked,
     CommandReceived,
+    CommandResultReceived,
     Drained,
     EmitterSession,
     EventPublished,
@@ -55,6 +57,8 @@ from xtrack_protocol.session import (
     StreamOpened,
     StreamRefused,
     StreamState,
+    SubscriptionEnded,
+    SubscriptionStarted,
     Welcomed,
     WindowOpened,
 )
@@ -417,6 +421,18 @@ def test_a_stream_held_from_the_beginning() -> None:
     assert session.position(OTHER) == 40
 
 
+def test_a_refusal_may_say_why() -> None:
+    """spec: CTL-3.11."""
+    session = emitter_in(S.ACTIVE)
+    why = "run 'r' is somebody else's: choose another id"
+    assert session.receive(ack_frame(0, status="error", error=f"forbidden: {why}"), NOW) == [
+        StreamRefused(STREAM, "forbidden", why)
+    ]
+    session = emitter_in(S.ACTIVE)
+    held = "forbidden fruit: for now"
+    assert session.receive(ack_frame(0, status="error", error=held), NOW) == [StreamHeld(STREAM, 0, held)]
+
+
 @pytest.mark.parametrize("code", ["fenced", "forbidden"])
 def test_a_refused_stream(code: str) -> None:
     session = emitter_in(S.ACTIVE)
@@ -503,6 +519,16 @@ def test_many_pings_one_pong() -> None:
     assert said(session.data_to_send()) == [Pong()]
 
 
+def test_a_stream_that_is_shipped_for_another() -> None:
+    session = emitter_in(S.HELLO_SENT)
+    session.open_stream(OTHER, NOW, passive=True)
+    session.receive(welcome_frame(), NOW)
+    assert said(session.data_to_send()) == [
+        OpenStream(STREAM.run_id, STREAM.session_id),
+        OpenStream(OTHER.run_id, OTHER.session_id, OTHER.worker_id, True),
+    ]
+
+
 def test_a_subscription() -> None:
     session = opened()
     assert session.subscribe("run-9", 5, NOW)
@@ -511,6 +537,42 @@ def test_a_subscription() -> None:
     [published] = session.receive(event_frame(3), NOW)
     assert isinstance(published, EventPublished)
     assert published.frame.raw == event_payload(3)
+
+
+def test_a_subscription_that_says_where_it_is() -> None:
+    session = opened()
+    assert session.subscribe("run-9", None, NOW, until_end=True)
+    assert said(session.data_to_send()) == [Subscribe("run-9", None, True)]
+    answers = control(Subscribe("run-9", 7)) + control(Unsubscribe("run-9", "ended", "completed"))
+    assert session.receive(answers, NOW) == [
+        SubscriptionStarted("run-9", 7),
+        SubscriptionEnded("run-9", "ended", "completed"),
+    ]
+    bare = control(Subscribe("run-9")) + control(Unsubscribe(RunId("run-9")))
+    assert session.receive(bare, NOW) == [SubscriptionStarted("run-9", 0), SubscriptionEnded("run-9", "")]
+
+
+def test_a_command_through_the_collector() -> None:
+    session = EmitterSession(Hello([1], features=["commands", "follow"]))
+    session.start(NOW)
+    assert session.features == ()
+    session.receive(welcome_frame(features=["commands", "more"]), NOW)
+    assert session.features == ("commands",)
+    session.data_to_send()
+    command = Command("c1", "stop", {}, "run-9")
+    assert session.send_command(command, NOW)
+    assert said(session.data_to_send()) == [command]
+    answer = CommandResult("run-9", "c1", "ok", "stopping", "w1", 0)
+    assert session.receive(control(answer), NOW) == [CommandResultReceived(answer)]
+    with pytest.raises(LocalSessionError, match="run_id"):
+        session.send_command(Command("c2", "stop"), NOW)
+
+
+def test_no_command_to_a_collector_that_passes_none_on() -> None:
+    assert opened().send_command(Command("c1", "stop", {}, "run-9"), NOW) is False
+    assert emitter_in(S.PLAIN).send_command(Command("c1", "stop", {}, "run-9"), NOW) is False
+    with pytest.raises(LocalSessionError):
+        emitter_in(S.HELLO_SENT).send_command(Command("c1", "stop", {}, "run-9"), NOW)
 
 
 def test_a_plain_peer_gets_no_control_events() -> None:

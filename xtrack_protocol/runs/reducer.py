@@ -54,6 +54,7 @@ from xtrack_protocol.runs.facts import (
     keep_last,
 )
 from xtrack_protocol.runs.resolve import (
+    activities,
     activity,
     duration_ms,
     error_of,
@@ -75,6 +76,7 @@ from xtrack_protocol.runs.values import (
     StoredArtifact,
     StoredCheckpoint,
     StreamLost,
+    StreamSummary,
 )
 from xtrack_protocol.session import RangeSet, StreamId
 
@@ -302,10 +304,13 @@ class RunReducer:
 
     def status(self) -> RunStatus:
         """Return the run's status alone. spec: FLD-5"""
-        return run_status(summarize(self._streams, self._seqs), self._world_size())
+        summaries = summarize(self._streams, self._seqs)
+        return run_status(summaries, self._world_size(summaries))
 
-    def _world_size(self) -> int | None:
-        sizes = (stream.start.event.world_size for stream in self._facts.streams if stream.start)
+    def _world_size(self, summaries: Iterable[StreamSummary]) -> int | None:
+        """Return how many workers the run needs; a launch that was begun again may have fewer. spec: FLD-5.3"""
+        starts = (self._streams[summary.stream].start for summary in summaries if not summary.superseded)
+        sizes = (start.event.world_size for start in starts if start)
         return max((size for size in sizes if size is not None and size >= 1), default=None)
 
     def state(self, *, with_metrics: bool = True) -> RunState:
@@ -316,27 +321,30 @@ class RunReducer:
         order = session_order(self._streams)
         streams = [self._streams[stream_id] for stream_id in order]
         summaries = summarize(self._streams, self._seqs)
-        world_size = self._world_size()
+        world_size = self._world_size(summaries)
         status = run_status(summaries, world_size)
         voting = [summary for summary in summaries if summary.votes]
-        starts = [stream.start for stream in streams if stream.start and not stream.start.event.sub]
+        starts = [stream.start for stream in streams if stream.start]
         tags = {key: str(written.value) for key, written in winners(streams, lambda stream: stream.tags).items()}
-        started = min((start.timestamp_us for start in starts), default=None)
+        started = min((start.timestamp_us for start in starts if not start.event.sub), default=None)
         ended = None
         if status not in {"running", "pending"}:
             ended = max((summary.ended_at_us for summary in voting if summary.ended_at_us is not None), default=None)
         return RunState(
             run_id=facts.run_id,
             status=status,
-            name=tags.pop(NAME_TAG, None) or last_given(starts, lambda start: start.event.name) or facts.expected_name,
+            name=_first_given(
+                tags.pop(NAME_TAG, None), last_given(starts, lambda start: start.event.name), facts.expected_name
+            ),
             note=tags.pop(NOTE_TAG, None),
-            experiment_id=last_text(streams, lambda stream: stream.experiment) or facts.expected_experiment,
+            experiment_id=_first_given(last_text(streams, lambda stream: stream.experiment), facts.expected_experiment),
             parent_run_id=last_text(streams, lambda stream: stream.parent),
             started_at_us=started,
             ended_at_us=ended,
             updated_at_us=max((stream.last_ts for stream in streams if stream.last_ts is not None), default=None),
             duration_ms=duration_ms(summaries, started, ended),
             activity=activity(streams),
+            activities=activities(streams),
             params={key: written.value for key, written in winners(streams, lambda stream: stream.params).items()},
             metrics=metrics(streams) if with_metrics else {},
             summary={key: written.value for key, written in winners(streams, lambda stream: stream.summary).items()},
@@ -372,6 +380,11 @@ class RunReducer:
             streams=summaries,
             events=facts.events,
         )
+
+
+def _first_given(*texts: str | None) -> str | None:
+    """Return the first that is there; an empty one is."""
+    return next((text for text in texts if text is not None), None)
 
 
 def _later(known: Written | None, seq: int, timestamp_us: int, value: Json) -> Written | None:

@@ -12,6 +12,7 @@ import attrs
 
 from xtrack_protocol.ir import ErrorInfo
 from xtrack_protocol.limits import SERIES_TAIL
+from xtrack_protocol.runs.aggregate import aggregate
 from xtrack_protocol.runs.facts import Active, Lost, Point, SeriesFacts, Started, StreamFacts, Written
 from xtrack_protocol.runs.values import (
     Activity,
@@ -39,7 +40,7 @@ def is_hidden(rewinds: Mapping[str, int], session_id: str, step: int | None) -> 
 def summarize(streams: Mapping[StreamId, StreamFacts], seqs: Mapping[StreamId, RangeSet]) -> tuple[StreamSummary, ...]:
     """Return what each stream says of the run, in session order. spec: FLD-4"""
     order = session_order(streams)
-    superseded = _superseded(streams, order)
+    superseded = _superseded(streams, order, seqs)
     summaries = [
         _summary(stream_id, streams[stream_id], seqs[stream_id], stream_id in superseded) for stream_id in order
     ]
@@ -107,7 +108,9 @@ def _resumed(stream: StreamFacts) -> list[str]:
     return stream.start.event.resume.session_ids if stream.start and stream.start.event.resume else []
 
 
-def _superseded(streams: Mapping[StreamId, StreamFacts], order: list[StreamId]) -> set[StreamId]:
+def _superseded(
+    streams: Mapping[StreamId, StreamFacts], order: list[StreamId], seqs: Mapping[StreamId, RangeSet]
+) -> set[StreamId]:
     """Return the streams whose vote another session has taken over. spec: FLD-4"""
     named = {
         session_id
@@ -122,7 +125,7 @@ def _superseded(streams: Mapping[StreamId, StreamFacts], order: list[StreamId]) 
         if not stream_id.is_derived:
             continue
         stream = streams[stream_id]
-        if stream_id.worker_id in later_legacy and (stream.end or stream.lost):
+        if stream_id.worker_id in later_legacy and (stream.end or _lost(stream, seqs[stream_id])):
             result.add(stream_id)
         # What a legacy worker's threads sent before its run_start is no session of its own. spec: FLD-4.5
         if not stream.start and not stream.end and stream_id.worker_id in with_start:
@@ -132,6 +135,14 @@ def _superseded(streams: Mapping[StreamId, StreamFacts], order: list[StreamId]) 
     return result
 
 
+def _lost(stream: StreamFacts, seqs: RangeSet) -> Lost | None:
+    """Return the loss that counts: a worker that vanished may have been heard of again. spec: FLD-6.6"""
+    lost = stream.lost
+    if lost and lost.reason == "vanished" and (seqs.last or 0) > lost.after_seq:
+        return None
+    return lost
+
+
 def _summary(stream_id: StreamId, stream: StreamFacts, seqs: RangeSet, superseded: bool) -> StreamSummary:
     start, end = stream.start, stream.end
     sub = bool(start and start.event.sub)
@@ -139,9 +150,7 @@ def _summary(stream_id: StreamId, stream: StreamFacts, seqs: RangeSet, supersede
     known = RangeSet(seqs)
     known.update(RangeSet(stream.skipped))
     last_seq = seqs.last or 0
-    lost = stream.lost
-    if lost and lost.reason == "vanished" and last_seq > lost.after_seq:
-        lost = None  # it was heard of again
+    lost = _lost(stream, seqs)
     status: RunStatus
     ended: int | None = None
     if end:
@@ -253,6 +262,7 @@ def _metric_summary(parts: list[tuple[int, StreamFacts, SeriesFacts]]) -> Metric
         min=min(lows, key=lambda value: (value, repr(value)), default=None),
         max=max(highs, key=lambda value: (value, repr(value)), default=None),
         tail=tuple(_point(stream, point) for _, stream, point in tail[-SERIES_TAIL:]),
+        workers=aggregate(None, [point.value for point in by_worker.values()]) if len(by_worker) > 1 else None,
     )
 
 
@@ -269,6 +279,22 @@ def final_metrics(streams: list[StreamFacts]) -> dict[str, int | float]:
         if stream.end
     )
     return {key: value for *_, event in ends for key, value in event.final_metrics.items()}
+
+
+def activities(streams: list[StreamFacts]) -> dict[str, Activity]:
+    """Return of each worker what it said last that it is doing, that of its last session. spec: FLD-11"""
+    found: dict[str, Activity] = {}
+    for stream in streams:  # in session order: a later session of the worker takes the place of an earlier one
+        if stream.active is not None:
+            event = stream.active.event
+            found[stream.worker_id] = Activity(
+                status=event.status,
+                message=event.message,
+                progress=event.progress,
+                timestamp_us=stream.active.timestamp_us,
+                worker_id=stream.worker_id,
+            )
+    return dict(sorted(found.items()))
 
 
 def activity(streams: list[StreamFacts]) -> Activity | None:

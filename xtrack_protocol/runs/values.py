@@ -105,12 +105,29 @@ class StoredAlert:
     seq: int
 
 
+@attrs.frozen
+class Aggregate:
+    """What values of several workers add up to, one value each. spec: FLD-3.8
+
+    ``count``: of how many workers there is a number, an infinity included; ``nan_count``: of how many NaN. ``mean``,
+    ``min`` and ``max`` are of the numbers, and None where there are none; the mean of both infinities is NaN.
+    """
+
+    step: int | None
+    count: int
+    nan_count: int
+    mean: float | None
+    min: int | float | None
+    max: int | float | None
+
+
 @attrs.frozen(kw_only=True)
 class MetricSummary:
     """A metric in short; the store has all of its points. Hidden points don't count.
 
     ``last``: the last one written (spec: FLD-2). ``min`` and ``max`` leave NaN out and are None where there is nothing
-    else. ``tail``: the last points in the order of the series, at most 64.
+    else. ``tail``: the last points in the order of the series, at most 64. ``workers``: of several workers, the last
+    value of each, whatever its step.
     """
 
     count: int
@@ -119,6 +136,7 @@ class MetricSummary:
     min: int | float | None
     max: int | float | None
     tail: tuple[SeriesPoint, ...]
+    workers: Aggregate | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +145,8 @@ class StreamSummary:
 
     ``status``: what this stream says of the run (spec: FLD-4). ``votes``: whether that counts. ``gaps``: ranges of
     seqs that never came; ``skipped``: ranges whose loss was declared (spec: STR-6, STR-7). ``late``: events that came
-    after run_end (spec: FLD-7).
+    after run_end (spec: FLD-7). ``shipped``: ranges that are kept no longer here, but by the collector ``shipped_to``
+    (spec: RST-9.5).
     """
 
     stream: StreamId
@@ -147,6 +166,8 @@ class StreamSummary:
     gaps: tuple[tuple[int, int], ...]
     skipped: tuple[tuple[int, int], ...]
     late: int
+    shipped: tuple[tuple[int, int], ...] = ()
+    shipped_to: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -167,6 +188,7 @@ class RunState:
 
     ``params``: flat and dotted, the current values. ``logs``, ``artifacts``, ``checkpoints``, ``alerts``: the last 1000
     of each; the store has all. ``streams``: one entry a worker's session, in session order (spec: FLD-2).
+    ``activity``: the last that was said of what a worker is doing; ``activities``: of each worker, by its id.
     """
 
     run_id: str
@@ -180,6 +202,7 @@ class RunState:
     updated_at_us: int | None = None
     duration_ms: int | None = None
     activity: Activity | None = None
+    activities: Mapping[str, Activity] = attrs.field(factory=dict)
     params: Mapping[str, Json] = attrs.field(factory=dict)
     metrics: Mapping[str, MetricSummary] = attrs.field(factory=dict)
     summary: Mapping[str, int | float] = attrs.field(factory=dict)

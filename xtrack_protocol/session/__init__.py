@@ -5,7 +5,7 @@ send, and when to look again. Their transition tables are data, in ``_tables``. 
 """
 
 from xtrack_protocol.session._incoming import CollectorLimits
-from xtrack_protocol.session._tables import ConnectionState, StreamState
+from xtrack_protocol.session._tables import FEATURE_COMMANDS, FEATURE_FOLLOW, ConnectionState, StreamState
 from xtrack_protocol.session.backoff import Backoff
 from xtrack_protocol.session.collector import Authenticate, CollectorSession
 from xtrack_protocol.session.emitter import EmitterSession
@@ -13,6 +13,7 @@ from xtrack_protocol.session.events import (
     Acked,
     CollectorEvent,
     CommandReceived,
+    CommandRequested,
     CommandResultReceived,
     Drained,
     EmitterEvent,
@@ -34,6 +35,8 @@ from xtrack_protocol.session.events import (
     StreamOpenRequested,
     StreamRefused,
     SubscribeRequested,
+    SubscriptionEnded,
+    SubscriptionStarted,
     UnsubscribeRequested,
     Welcomed,
     WindowOpened,
@@ -43,6 +46,8 @@ from xtrack_protocol.session.rangeset import RangeSet
 from xtrack_protocol.session.streams import LEGACY_PREFIX, StreamId, StreamResolver
 
 __all__ = [
+    "FEATURE_COMMANDS",
+    "FEATURE_FOLLOW",
     "LEGACY_PREFIX",
     "Acked",
     "Authenticate",
@@ -51,6 +56,7 @@ __all__ = [
     "CollectorLimits",
     "CollectorSession",
     "CommandReceived",
+    "CommandRequested",
     "CommandResultReceived",
     "ConnectionState",
     "Drained",
@@ -78,6 +84,8 @@ __all__ = [
     "StreamResolver",
     "StreamState",
     "SubscribeRequested",
+    "SubscriptionEnded",
+    "SubscriptionStarted",
     "UnsubscribeRequested",
     "Welcomed",
     "WindowOpened",

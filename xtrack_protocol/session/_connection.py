@@ -101,6 +101,11 @@ class Connection(Generic[EventT]):
         return self._state in OVER
 
     @property
+    def input_size(self) -> int:
+        """Bytes of a frame that was begun and isn't complete."""
+        return self._inbox.buffered
+
+    @property
     def output_size(self) -> int:
         """Bytes that ``data_to_send`` would return."""
         return self._out_size
@@ -115,6 +120,11 @@ class Connection(Generic[EventT]):
         self._out_size = 0
         self._pong_waits = False
         return data
+
+    def forget_input(self) -> None:
+        """Let go of the frame that was under way, on a connection that is over and may stay a while to be read."""
+        if self._state in OVER:
+            self._inbox = Inbox(self._limits)
 
     # ------------------------------------------------------------------------------------------ what happens
 

@@ -30,6 +30,11 @@ class Inbox:
             return self._decoder.offset if self._decoder.buffered else None
         return self._offset if self._buffer else None
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of the frame that was begun."""
+        return len(self._buffer) + (self._decoder.buffered if self._decoder is not None else 0)
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes. After a fatal one nothing more must be fed. spec: FRM-1.5"""
         if self._decoder is not None:

@@ -95,6 +95,7 @@ class IncomingStreams:
         self._streams: dict[StreamId, Incoming] = {}
         self._derived: dict[tuple[str, str], Incoming] = {}
         self._unplaced: deque[FrameRefused] = deque()
+        self._latest: Incoming | None = None
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -119,10 +120,16 @@ class IncomingStreams:
         if run_id is None:
             return None
         meta = envelope.meta
-        worker_id = meta.worker_id or ""
-        if not meta.session_id:
+        session_id, worker_id = meta.session_id, meta.worker_id or ""
+        if not session_id:
             return self._derived.get((run_id, worker_id))
-        return self._streams.get(StreamId(run_id, worker_id, meta.session_id))
+        latest = self._latest
+        if latest is not None:  # events come in rows
+            stream = latest.stream
+            if stream.session_id == session_id and stream.run_id == run_id and stream.worker_id == worker_id:
+                return latest
+        entry = self._latest = self._streams.get(StreamId(run_id, worker_id, session_id))
+        return entry
 
     def end(self) -> list[FrameRefused]:
         """End all streams; return the bad frames of which nobody knows what they were to be."""

@@ -19,6 +19,7 @@ class Outgoing:
 
     stream: StreamId
     plain_cursor: int
+    passive: bool = False
     state: StreamState = StreamState.UNOPENED
     acked: int = 0
     sent: int = 0

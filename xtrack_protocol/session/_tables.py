@@ -18,8 +18,19 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias, TypeVar
 
+FEATURE_COMMANDS: Final = "commands"
+"""Of a server: it passes commands on. Of a client: it takes them, for the streams it has open. spec: CTL-15"""
+FEATURE_FOLLOW: Final = "follow"
+"""A subscription says where it begins, and that it has ended. spec: CTL-11.5"""
 
-class ConnectionState(enum.Enum):
+
+class _Member(enum.Enum):
+    """A member is itself and nothing else, which needs no hash of its name: every frame looks up several."""
+
+    __hash__ = object.__hash__
+
+
+class ConnectionState(_Member):
     """Where a connection stands, seen from one of its ends."""
 
     IDLE = "idle"
@@ -40,7 +51,7 @@ class ConnectionState(enum.Enum):
     """Over, because the peer broke a rule. spec: FRM-5"""
 
 
-class StreamState(enum.Enum):
+class StreamState(_Member):
     """Where a stream stands within one connection."""
 
     UNOPENED = "unopened"
@@ -55,7 +66,7 @@ class StreamState(enum.Enum):
     """This connection has nothing more to do with it."""
 
 
-class Input(enum.Enum):
+class Input(_Member):
     """What moves a connection."""
 
     # calls of this side
@@ -63,9 +74,9 @@ class Input(enum.Enum):
     OPEN_STREAM = "open stream"
     SEND = "send event"
     ANSWER = "answer"
-    """Of a server: accept, hold or refuse a stream, ack events, send them to a subscriber."""
+    """Of a server: accept, hold or refuse a stream, ack events, serve a subscriber, tell what came of a command."""
     REQUEST = "request"
-    """Of a client: subscribe, unsubscribe, the result of a command. Of a server: a command."""
+    """Of a client: subscribe, unsubscribe, a command or the result of one. Of a server: a command."""
     SEND_REJECT = "reject"
     DRAIN = "drain"
     CLOSE = "close"
@@ -111,7 +122,7 @@ class Input(enum.Enum):
     """Everything sent is acked."""
 
 
-class StreamInput(enum.Enum):
+class StreamInput(_Member):
     """What moves a stream within a connection."""
 
     OPEN = "open"
@@ -180,7 +191,10 @@ CLIENT: Final[ConnectionTable] = {
         _I.REQUEST: _S.ACTIVE,
         _I.ACK: _S.ACTIVE,
         _I.COMMAND: _S.ACTIVE,
+        _I.COMMAND_RESULT: _S.ACTIVE,  # of a command that this client sent
         _I.EVENT: _S.ACTIVE,  # of a subscription
+        _I.SUBSCRIBE: _S.ACTIVE,  # it begins, or
+        _I.UNSUBSCRIBE: _S.ACTIVE,  # it has ended
         _I.PING: _S.ACTIVE,
         _I.PONG: _S.ACTIVE,
         _I.BAD_FRAME: _S.ACTIVE,
@@ -205,7 +219,10 @@ CLIENT: Final[ConnectionTable] = {
         _I.REQUEST: _S.DRAINING,
         _I.ACK: _S.DRAINING,
         _I.COMMAND: _S.DRAINING,
+        _I.COMMAND_RESULT: _S.DRAINING,
         _I.EVENT: _S.DRAINING,
+        _I.SUBSCRIBE: _S.DRAINING,
+        _I.UNSUBSCRIBE: _S.DRAINING,
         _I.PING: _S.DRAINING,
         _I.PONG: _S.DRAINING,
         _I.BAD_FRAME: _S.DRAINING,
@@ -235,6 +252,7 @@ SERVER: Final[ConnectionTable] = {
         _I.OPEN: _S.ACTIVE,
         _I.EVENT: _S.ACTIVE,
         _I.SKIP: _S.ACTIVE,
+        _I.COMMAND: _S.ACTIVE,  # for a worker on another connection
         _I.COMMAND_RESULT: _S.ACTIVE,
         _I.PING: _S.ACTIVE,
         _I.PONG: _S.ACTIVE,

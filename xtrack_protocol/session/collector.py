@@ -32,14 +32,23 @@ from xtrack_protocol.ir import (
     Welcome,
     run_id_text,
 )
-from xtrack_protocol.limits import DecodeLimits
+from xtrack_protocol.limits import RUN_ID_MAX, DecodeLimits
 from xtrack_protocol.session._connection import OVER, Connection, input_of
 from xtrack_protocol.session._incoming import CollectorLimits, Incoming, IncomingStreams
 from xtrack_protocol.session._reading import Reading
 from xtrack_protocol.session._salvage import identity_of
-from xtrack_protocol.session._tables import SERVER, ConnectionState, Input, StreamInput, StreamState
+from xtrack_protocol.session._tables import (
+    FEATURE_COMMANDS,
+    FEATURE_FOLLOW,
+    SERVER,
+    ConnectionState,
+    Input,
+    StreamInput,
+    StreamState,
+)
 from xtrack_protocol.session.events import (
     CollectorEvent,
+    CommandRequested,
     CommandResultReceived,
     EventsReceived,
     FrameRefused,
@@ -105,6 +114,7 @@ class CollectorSession(Connection[CollectorEvent]):
         self._authenticate = authenticate
         self._durability: Durability = durability
         self._features = tuple(features)
+        self._agreed: tuple[str, ...] = ()
         self._codecs = tuple(codecs)
         self._streams = IncomingStreams()
         self._resolver = StreamResolver()
@@ -181,9 +191,9 @@ class CollectorSession(Connection[CollectorEvent]):
         """Take no more events of ``stream`` until ``accept_stream``; those that come are ignored. spec: CTL-3.6"""
         self._stop(stream, StreamInput.HOLD, "hold_stream", reason)
 
-    def refuse_stream(self, stream: StreamId, code: str = "forbidden") -> None:
-        """Take no events of ``stream`` on this connection. spec: CTL-3.11, CTL-7.2"""
-        self._stop(stream, StreamInput.REFUSE, "refuse_stream", code)
+    def refuse_stream(self, stream: StreamId, code: str = "forbidden", message: str = "") -> None:
+        """Take no events of ``stream`` on this connection; ``message`` says why, for people. spec: CTL-3.11, CTL-7.2"""
+        self._stop(stream, StreamInput.REFUSE, "refuse_stream", f"{code}: {message}" if message else code)
 
     def fence(self, stream: StreamId) -> None:
         """Take no more events of ``stream``: a newer connection has opened it. spec: CTL-13
@@ -220,6 +230,28 @@ class CollectorSession(Connection[CollectorEvent]):
         self._step(Input.REQUEST)
         self._control(command)
         return self._check_output()
+
+    def send_command_result(self, result: CommandResult) -> bool:
+        """Tell a client what came of its command; return whether the connection goes on. spec: CTL-15"""
+        return self._tell_peer("send_command_result", result)
+
+    def begin_subscription(self, run_id: str, cursor: int) -> bool:
+        """Say that events of a run follow, the one numbered ``cursor`` + 1 first, where the peer has asked to be told.
+
+        Return whether the connection goes on. spec: CTL-11.5
+        """
+        if FEATURE_FOLLOW not in self._agreed:
+            return self._state not in OVER
+        return self._tell_peer("begin_subscription", Subscribe(run_id, cursor))
+
+    def end_subscription(self, run_id: str, code: str, message: str = "") -> bool:
+        """Say that no more events of a run follow: ended, deleted, forbidden. spec: CTL-11.6
+
+        False where the peer wouldn't know what that means, or is gone: nobody has told it then.
+        """
+        if FEATURE_FOLLOW not in self._agreed:
+            return False
+        return self._tell_peer("end_subscription", Unsubscribe(run_id, code, message or None))
 
     def send_event(self, payload: bytes) -> bool:
         """Send a subscriber an event, as it was kept; return False where the connection is over. spec: CTL-11
@@ -295,10 +327,15 @@ class CollectorSession(Connection[CollectorEvent]):
                 self._take_open(request)
             case Skip() as skip:
                 self._take_skip(frame, skip)
+            case Command() as command:
+                if FEATURE_COMMANDS in self._agreed:
+                    self._tell(CommandRequested(command))
+                else:
+                    self.frames_ignored += 1
             case CommandResult() as result:
                 self._tell(CommandResultReceived(result))
-            case Subscribe(run_id=run_id, cursor=cursor):
-                self._tell(SubscribeRequested(run_id_text(run_id), cursor))
+            case Subscribe(run_id=run_id, cursor=cursor, until_end=until_end):
+                self._tell(SubscribeRequested(run_id_text(run_id), cursor, until_end))
             case Unsubscribe(run_id=run_id):
                 self._tell(UnsubscribeRequested(run_id_text(run_id)))
             case _ if input_of(frame) is Input.PING:
@@ -349,6 +386,7 @@ class CollectorSession(Connection[CollectorEvent]):
             "json",
         )
         self._codec = agreement.codec  # spec: VER-2.6
+        self._agreed = agreement.features
         self._tell(HelloReceived(agreement, hello.agent or "", owner))
 
     def _turn_away(self, refusal: Refusal) -> None:
@@ -409,6 +447,11 @@ class CollectorSession(Connection[CollectorEvent]):
         stream = StreamId(run_id_text(request.run_id), request.worker_id or "", request.session_id)
         entry = self._streams.get(stream)
         if entry is None:
+            longest = max(len(name.encode()) for name in (stream.run_id, stream.worker_id, stream.session_id))
+            if longest > RUN_ID_MAX:  # spec: CTL-8.7
+                why = f"forbidden: a run id, worker id or session id has at most {RUN_ID_MAX} bytes, not {longest}"
+                self._send_ack(Incoming(stream), why)
+                return
             if len(self._streams) >= self._bounds.streams:
                 self._send_ack(Incoming(stream), f"a connection may open {self._bounds.streams} streams")
                 return
@@ -417,7 +460,7 @@ class CollectorSession(Connection[CollectorEvent]):
             self.frames_ignored += 1
             return
         self._streams.opened(entry)
-        self._tell(StreamOpenRequested(stream))
+        self._tell(StreamOpenRequested(stream, request.passive))
 
     def _take_skip(self, frame: Frame, skip: Skip) -> None:
         stream = StreamId(run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
@@ -445,6 +488,13 @@ class CollectorSession(Connection[CollectorEvent]):
         if entry is None:
             raise LocalSessionError(call, self._state.value, f"{stream} wasn't opened on this connection")
         return entry
+
+    def _tell_peer(self, call: str, payload: CommandResult | Subscribe | Unsubscribe) -> bool:
+        if self._state in OVER:
+            return False
+        self._step(Input.ANSWER, call)
+        self._control(payload)
+        return self._check_output()
 
     def _stop(self, stream: StreamId, what: StreamInput, call: str, reason: str) -> None:
         entry = self._answer(call, stream)

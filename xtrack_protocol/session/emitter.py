@@ -17,6 +17,8 @@ from xtrack_protocol.ir import (
     CommandResult,
     Hello,
     OpenStream,
+    Payload,
+    Ping,
     Reject,
     Skip,
     Subscribe,
@@ -36,10 +38,19 @@ from xtrack_protocol.limits import (
 )
 from xtrack_protocol.session._connection import DEFAULT_LIMITS, Connection, input_of
 from xtrack_protocol.session._outgoing import Outgoing, Window
-from xtrack_protocol.session._tables import CLIENT, CLIENT_STREAM, ConnectionState, Input, StreamInput, StreamState
+from xtrack_protocol.session._tables import (
+    CLIENT,
+    CLIENT_STREAM,
+    FEATURE_COMMANDS,
+    ConnectionState,
+    Input,
+    StreamInput,
+    StreamState,
+)
 from xtrack_protocol.session.events import (
     Acked,
     CommandReceived,
+    CommandResultReceived,
     Drained,
     EmitterEvent,
     EventPublished,
@@ -50,6 +61,8 @@ from xtrack_protocol.session.events import (
     StreamHeld,
     StreamOpened,
     StreamRefused,
+    SubscriptionEnded,
+    SubscriptionStarted,
     Welcomed,
     WindowOpened,
 )
@@ -107,6 +120,7 @@ class EmitterSession(Connection[EmitterEvent]):
         self._max_payload = FRAME_MAX_EMIT
         self._window = Window()
         self._told_to_wait = False
+        self._features: tuple[str, ...] = ()
 
     # ------------------------------------------------------------------------------------------ what is asked
 
@@ -114,6 +128,11 @@ class EmitterSession(Connection[EmitterEvent]):
     def max_payload(self) -> int:
         """Bytes of payload that the peer takes; a larger event is declared with ``skip``. spec: FRM-3.8, FRM-3.9"""
         return self._max_payload
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What both sides have named; nothing before the welcome, and with a plain peer. spec: VER-2.4"""
+        return self._features
 
     @property
     def unacked_events(self) -> int:
@@ -142,11 +161,14 @@ class EmitterSession(Connection[EmitterEvent]):
         self._control(self._hello, "json")
         return self.data_to_send()
 
-    def open_stream(self, stream: StreamId, now: float, *, plain_cursor: int = 0) -> list[EmitterEvent]:
+    def open_stream(
+        self, stream: StreamId, now: float, *, plain_cursor: int = 0, passive: bool = False
+    ) -> list[EmitterEvent]:
         """Open ``stream``, now or as soon as it is clear what the peer is. Opening it again changes nothing;
         one that was ended stays so on this connection.
 
         ``plain_cursor``: where a plain connection goes on, for a plain peer doesn't know what it has. spec: CTL-8
+        ``passive``: it is shipped for a worker that isn't here, and takes no commands. spec: CTL-8.6
         """
         self._step(Input.OPEN_STREAM, "open_stream")
         self._at(now)
@@ -154,7 +176,7 @@ class EmitterSession(Connection[EmitterEvent]):
         if entry is not None and entry.state is _T.ENDED:
             raise LocalSessionError("open_stream", self._state.value, f"{stream} was ended on this connection")
         if entry is None:
-            entry = self._streams[stream] = Outgoing(stream, plain_cursor)
+            entry = self._streams[stream] = Outgoing(stream, plain_cursor, passive)
             self._open(entry)
         return self._take_news()
 
@@ -220,9 +242,23 @@ class EmitterSession(Connection[EmitterEvent]):
         """Send what came of a command. False with a plain peer, where it goes as an event of the stream (VER-3.1)."""
         return self._request("send_command_result", result, now)
 
-    def subscribe(self, run_id: str, cursor: int | None, now: float) -> bool:
-        """Ask for a run's events, as EventPublished. False with a plain peer. spec: CTL-11"""
-        return self._request("subscribe", Subscribe(run_id, cursor), now)
+    def send_command(self, command: Command, now: float) -> bool:
+        """Send a command for the workers of its run; the answers come as CommandResultReceived, the last with ``left``
+        0. False with a peer that passes none on: a plain one, or one without the feature. spec: CTL-15
+        """
+        if command.run_id is None:
+            raise LocalSessionError("send_command", self._state.value, "a command to a collector names a run_id")
+        if self._state is _S.ACTIVE and FEATURE_COMMANDS not in self._features:
+            return False
+        return self._request("send_command", command, now)
+
+    def subscribe(self, run_id: str, cursor: int | None, now: float, *, until_end: bool = False) -> bool:
+        """Ask for a run's events, as EventPublished. False with a plain peer. spec: CTL-11
+
+        With the feature ``follow`` a SubscriptionStarted comes before them, and a SubscriptionEnded where there will be
+        no more: with ``until_end``, when the run has ended.
+        """
+        return self._request("subscribe", Subscribe(run_id, cursor, until_end), now)
 
     def unsubscribe(self, run_id: str, now: float) -> bool:
         """Ask for no more events of a run. False with a plain peer. spec: CTL-11.3"""
@@ -263,8 +299,20 @@ class EmitterSession(Connection[EmitterEvent]):
                 self._tell(CommandReceived(payload))
         elif what is Input.EVENT:
             self._tell(EventPublished(frame))
-        elif what is Input.PING:
-            self._answer_ping()
+        else:
+            self._take_answer(payload)
+
+    def _take_answer(self, payload: Payload) -> None:
+        """Take what came of a request, and pings."""
+        match payload:
+            case CommandResult():
+                self._tell(CommandResultReceived(payload))
+            case Subscribe(run_id=run_id, cursor=cursor):
+                self._tell(SubscriptionStarted(run_id_text(run_id), cursor or 0))
+            case Unsubscribe(run_id=run_id, code=code, message=message):
+                self._tell(SubscriptionEnded(run_id_text(run_id), code or "", message or ""))
+            case Ping():
+                self._answer_ping()
 
     def _take_welcome(self, welcome: WelcomePayload) -> None:
         late = self._state is _S.PLAIN
@@ -290,10 +338,10 @@ class EmitterSession(Connection[EmitterEvent]):
         self._max_payload = min(FRAME_MAX_EMIT, max_frame)
         if limits is not None:
             self._window = Window(limits.window_events, limits.window_bytes)
-        features = tuple(feature for feature in welcome.features if feature in self._hello.features)
+        self._features = tuple(feature for feature in welcome.features if feature in self._hello.features)
         self._tell(
             Welcomed(
-                agreement=Agreement(welcome.protocol, codec, features),
+                agreement=Agreement(welcome.protocol, codec, self._features),
                 durability=welcome.durability,
                 max_frame=max_frame,
                 window_events=self._window.max_events,
@@ -370,10 +418,11 @@ class EmitterSession(Connection[EmitterEvent]):
     def _take_hold(self, ack: Ack, entry: Outgoing) -> None:
         """Stop: for good after a final code, else until an ack says otherwise. spec: CTL-3.6, CTL-3.11"""
         reason = ack.error_message or ""
-        if reason in FINAL_CODES:
+        code, _, message = reason.partition(": ")
+        if code in FINAL_CODES:
             if entry.step(StreamInput.REFUSE):
                 self._window.forget(entry)
-                self._tell(StreamRefused(entry.stream, reason))
+                self._tell(StreamRefused(entry.stream, code, message))
         elif StreamInput.HOLD in CLIENT_STREAM[entry.state]:
             if entry.state is _T.OPEN and (ack.seq != entry.acked or ack.rejected):
                 self._take_progress(ack, entry)
@@ -392,7 +441,7 @@ class EmitterSession(Connection[EmitterEvent]):
             self._window.forget(entry)
             entry.acked = entry.sent = entry.highest = 0
             entry.told_cursor = False
-            self._control(OpenStream(stream.run_id, stream.session_id, stream.worker_id or None))
+            self._control(OpenStream(stream.run_id, stream.session_id, stream.worker_id or None, entry.passive))
         elif self._state is _S.PLAIN and entry.step(StreamInput.ADOPT):
             entry.moved_to(entry.plain_cursor)
             self._tell(StreamOpened(stream, entry.plain_cursor))
@@ -426,7 +475,7 @@ class EmitterSession(Connection[EmitterEvent]):
         if seq != entry.sent + 1:
             raise LocalSessionError(call, self._state.value, f"seq {seq}, when {entry.sent + 1} comes next")
 
-    def _request(self, call: str, payload: CommandResult | Subscribe | Unsubscribe, now: float) -> bool:
+    def _request(self, call: str, payload: Command | CommandResult | Subscribe | Unsubscribe, now: float) -> bool:
         self._step(Input.REQUEST, call)
         self._at(now)
         if self._state is _S.PLAIN:

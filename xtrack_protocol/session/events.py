@@ -46,6 +46,13 @@ class PeerFailed:
     error: RemoteSessionError
 
 
+@attrs.frozen
+class CommandResultReceived:
+    """What came of a command: from its worker, or from the collector that passed the command on. spec: CTL-4, CTL-15"""
+
+    result: CommandResult
+
+
 # ---------------------------------------------------------------------------------------------- an emitter's
 
 
@@ -106,10 +113,14 @@ class StreamHeld:
 
 @attrs.frozen
 class StreamRefused:
-    """No more of ``stream`` on this connection; where ``code`` is ``fenced``, on no other either. spec: CTL-13"""
+    """No more of ``stream`` on this connection; where ``code`` is ``fenced``, on no other either. spec: CTL-13
+
+    ``message``: why, for people, where the collector said so.
+    """
 
     stream: StreamId
     code: str
+    message: str = ""
 
 
 @attrs.frozen
@@ -155,6 +166,23 @@ class EventPublished:
 
 
 @attrs.frozen
+class SubscriptionStarted:
+    """The events of ``run_id`` follow, the one numbered ``cursor`` + 1 first. spec: CTL-11.5"""
+
+    run_id: str
+    cursor: int
+
+
+@attrs.frozen
+class SubscriptionEnded:
+    """No more events of ``run_id`` follow. ``code``: ended, deleted, forbidden; an open set. spec: CTL-11.6"""
+
+    run_id: str
+    code: str
+    message: str = ""
+
+
+@attrs.frozen
 class Drained:
     """After ``drain``: everything sent is acked, and the session is closed."""
 
@@ -170,7 +198,10 @@ EmitterEvent: TypeAlias = (
     | Rewound
     | WindowOpened
     | CommandReceived
+    | CommandResultReceived
     | EventPublished
+    | SubscriptionStarted
+    | SubscriptionEnded
     | Drained
     | FrameRefused
     | PeerGone
@@ -217,9 +248,13 @@ class PeerRefused:
 
 @attrs.frozen
 class StreamOpenRequested:
-    """Answer with ``accept_stream``, ``hold_stream`` or ``refuse_stream``. spec: CTL-8"""
+    """Answer with ``accept_stream``, ``hold_stream`` or ``refuse_stream``. spec: CTL-8
+
+    ``passive``: it takes no commands, and its worker isn't there. spec: CTL-8.6
+    """
 
     stream: StreamId
+    passive: bool = False
 
 
 @attrs.frozen
@@ -248,10 +283,15 @@ class SkipDeclared:
 
 @attrs.frozen
 class SubscribeRequested:
-    """Send the run's events with ``send_event``; ``cursor`` None: from now on only. spec: CTL-11"""
+    """Send the run's events with ``send_event``; ``cursor`` None: from now on only. spec: CTL-11
+
+    First say where with ``begin_subscription``; with ``until_end``, ``end_subscription`` when the run has ended. A
+    subscription to the same run is replaced (spec: CTL-11.7).
+    """
 
     run_id: str
     cursor: int | None
+    until_end: bool = False
 
 
 @attrs.frozen
@@ -262,10 +302,10 @@ class UnsubscribeRequested:
 
 
 @attrs.frozen
-class CommandResultReceived:
-    """What came of a command. spec: CTL-4"""
+class CommandRequested:
+    """Pass a command on to workers, or answer it with ``send_command_result``. spec: CTL-15"""
 
-    result: CommandResult
+    command: Command
 
 
 CollectorEvent: TypeAlias = (
@@ -277,6 +317,7 @@ CollectorEvent: TypeAlias = (
     | SkipDeclared
     | SubscribeRequested
     | UnsubscribeRequested
+    | CommandRequested
     | CommandResultReceived
     | FrameRefused
     | PeerGone
@@ -288,6 +329,7 @@ __all__ = [
     "Acked",
     "CollectorEvent",
     "CommandReceived",
+    "CommandRequested",
     "CommandResultReceived",
     "Drained",
     "EmitterEvent",
@@ -309,6 +351,8 @@ __all__ = [
     "StreamOpened",
     "StreamRefused",
     "SubscribeRequested",
+    "SubscriptionEnded",
+    "SubscriptionStarted",
     "UnsubscribeRequested",
     "Welcomed",
     "WindowOpened",

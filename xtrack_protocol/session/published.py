@@ -12,7 +12,6 @@ from xtrack_protocol.ir import (
     Envelope,
     LogEntry,
     Payload,
-    RunStart,
     Summary,
     Tags,
     UnknownEvent,
@@ -27,8 +26,8 @@ _TEXT_KEPT: Final = 64 * 1024
 def as_published(payload: Payload) -> Payload:
     """Return the event that stands for an additive one with a peer that knows the published types alone. spec: VER-3.1
 
-    A payload of the published types is returned as it is, a RunStart without its additive members. So is an event of
-    unknown type that names no run: nothing can stand for it.
+    A payload of the published types is returned as it is, added members included, which older readers ignore. So is an
+    event of unknown type that names no run: nothing can stand for it.
     """
     match payload:
         case Tags(run_id=run_id, tags=tags):
@@ -40,8 +39,6 @@ def as_published(payload: Payload) -> Payload:
         case CommandResult(run_id=run_id, command_id=command_id, status=status, message=message):
             fields = {"cmd_id": command_id, "status": status, "msg": message}
             return LogEntry(run_id, "info", "command_result", "xtrack", fields=fields)
-        case RunStart():
-            return msgspec.structs.replace(payload, resume=None, world_size=None, sub=False, observer=False)
         case UnknownEvent(event_type=event_type, payload=dict() as body):
             named = body.get("run_id")
             if isinstance(named, dict):
