@@ -1,5 +1,6 @@
 """Where events rest: the interface of every store, the value types of its questions, and the stores there are."""
 
+from xtrack_protocol.storage.access import OWNER_MAX, RunAccess
 from xtrack_protocol.storage.base import (
     AppendResult,
     Experiment,
@@ -16,6 +17,7 @@ from xtrack_protocol.storage.open import STORES, open_store
 from xtrack_protocol.storage.sqlite import SQLiteStore
 
 __all__ = [
+    "OWNER_MAX",
     "STORES",
     "AppendResult",
     "Experiment",
@@ -24,6 +26,7 @@ __all__ = [
     "MemoryStore",
     "Order",
     "ParamValue",
+    "RunAccess",
     "RunQuery",
     "SQLiteStore",
     "Storage",

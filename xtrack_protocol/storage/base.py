@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from xtrack_protocol.ir import Durability, Envelope, Json
 from xtrack_protocol.runs import (
+    Aggregate,
     LogRecord,
     RunState,
     RunStatus,
@@ -19,8 +20,10 @@ from xtrack_protocol.runs import (
     StoredArtifact,
     StoredCheckpoint,
     StreamLost,
+    aggregate_series,
 )
 from xtrack_protocol.session import RangeSet, StreamId
+from xtrack_protocol.storage.access import RunAccess
 
 Order: TypeAlias = Literal["started", "-started", "name", "-name", "status", "updated", "-updated"]
 """What runs are sorted by; a minus turns it round."""
@@ -219,6 +222,16 @@ class Storage(abc.ABC):
         ones. An unknown key is an empty series; an unknown run raises RunNotFound.
         """
 
+    def get_metric_aggregate(
+        self, run_id: str, key: str, *, min_step: int | None = None, max_step: int | None = None
+    ) -> list[Aggregate]:
+        """Return a series over all workers, one value a step, both ends of the range included. spec: FLD-3.7, FLD-3.8
+
+        Of each worker the last point of a step counts, that of its last session; points without a step, and hidden
+        ones, don't. An unknown key is an empty list; an unknown run raises RunNotFound.
+        """
+        return aggregate_series(self.get_metrics(run_id, key, min_step=min_step, max_step=max_step))
+
     @abc.abstractmethod
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
         """Return each param by its dotted name with its history, oldest first; one of each is current.
@@ -279,6 +292,32 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def delete_experiment(self, name_or_id: str, *, with_runs: bool = False) -> None:
         """Delete an experiment; one that has runs only with them, where asked. Raises StorageError otherwise."""
+
+    # ------------------------------------------------------------------------------------------ owners
+
+    @abc.abstractmethod
+    def claim_run(self, run_id: str, owner: str) -> RunAccess:
+        """Make ``owner`` the owner of a run that nobody has written to yet; return what holds for the run then.
+
+        The first claim wins, also among processes, and is kept as ``durability`` says when this returns. A run with
+        an owner, and one without that has events, stay as they are: the caller compares the owner. Raises RunDeleted,
+        and ValueError for a name that no owner can have. spec: SEC-4.1, SEC-4.2
+        """
+
+    @abc.abstractmethod
+    def get_access(self, run_id: str) -> RunAccess:
+        """Return who may do what with a run; of one that isn't known, or was deleted, nobody owns anything."""
+
+    @abc.abstractmethod
+    def change_access(self, run_id: str, change: Callable[[RunAccess], RunAccess]) -> RunAccess:
+        """Replace what holds for a run by what ``change`` makes of it, and return that. Two at once lose nothing.
+
+        The run need not be known yet. ``change`` asks the store nothing. Raises RunDeleted.
+        """
+
+    def set_access(self, run_id: str, access: RunAccess) -> None:
+        """Set what holds for a run, whatever held before. Raises RunDeleted."""
+        self.change_access(run_id, lambda _: access)
 
     # ------------------------------------------------------------------------------------------ upkeep
 

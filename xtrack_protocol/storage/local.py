@@ -10,23 +10,37 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import attrs
+
 from xtrack_protocol.errors import (
     DecodeError,
+    RunDeleted,
     RunNotFound,
     SpoolError,
     StorageError,
+    StoreCorrupt,
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
 )
 from xtrack_protocol.ir import Durability, Envelope, Skip, Tags
-from xtrack_protocol.runs import LogRecord, RunState, SeriesPoint, StoredArtifact, StoredCheckpoint, StreamLost
+from xtrack_protocol.runs import (
+    Aggregate,
+    LogRecord,
+    RunState,
+    SeriesPoint,
+    StoredArtifact,
+    StoredCheckpoint,
+    StreamLost,
+)
 from xtrack_protocol.session import RangeSet, StreamId
 from xtrack_protocol.spool import (
     TOMBSTONE,
@@ -37,11 +51,14 @@ from xtrack_protocol.spool import (
     make_private_dir,
     open_segment,
     read_segment,
+    safe_name,
     segments,
     write_lost,
     write_private,
 )
-from xtrack_protocol.storage.answers import PASSED_OVER, annotation_tags, run_was_deleted
+from xtrack_protocol.spool.durable import sync_file
+from xtrack_protocol.storage.access import NOBODYS, RunAccess
+from xtrack_protocol.storage.answers import PASSED_OVER, annotation_tags
 from xtrack_protocol.storage.base import (
     AppendResult,
     Experiment,
@@ -52,11 +69,15 @@ from xtrack_protocol.storage.base import (
     StoredEvent,
 )
 from xtrack_protocol.storage.local_index import LOCK_SECONDS, LocalIndex
-from xtrack_protocol.storage.local_notes import Expected, write_expected
+from xtrack_protocol.storage.local_notes import Expected, read_access, write_access, write_expected
 from xtrack_protocol.storage.local_paths import index_path, is_network_path
+from xtrack_protocol.storage.local_shipped import with_shipped
 from xtrack_protocol.wire import Damage, Record, decode, encode
 
-_WRITERS_MAX: Final = 16
+_WRITERS_MAX: Final = 256
+"""Streams that are kept open, each with two descriptors; one that is opened again begins a segment."""
+_SYNCERS: Final = 8
+"""Threads that wait for the disk: a file system puts syncs that come at the same time into one."""
 
 
 class LocalStore(Storage):
@@ -82,6 +103,7 @@ class LocalStore(Storage):
         self._pid = os.getpid()
         self._annotations: dict[str, tuple[str, int]] = {}
         self._writers: dict[StreamId, StreamWriter] = {}
+        self._syncers: ThreadPoolExecutor | None = None
         path = Path(index) if index is not None else index_path(self._spool.root)
         self._index = LocalIndex(self._spool, path, clock=self._clock, lock_seconds=lock_seconds)
 
@@ -124,6 +146,7 @@ class LocalStore(Storage):
                     writer.append(item.envelope.meta.seq, item.raw)
                 touched[stream] = None
             self._sync(touched)
+            self._sync_others({item.stream for item in batch} - touched.keys())
             result = index.append(batch)
             for place in result.conflicts:  # kept, so that a rebuilt index knows of them too. spec: STR-5
                 item = batch[place]
@@ -161,12 +184,30 @@ class LocalStore(Storage):
         return writer
 
     def _sync(self, streams: Mapping[StreamId, None]) -> None:
-        for stream in streams:
-            writer = self._writers.get(stream)
-            if writer is not None:  # else closed meanwhile, for there are many, which has synced it
+        writers = [self._writers[stream] for stream in streams if stream in self._writers]  # closing one syncs it
+        if len(writers) > 1:
+            if self._syncers is None:
+                self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="xtrack-sync")
+            list(self._syncers.map(StreamWriter.sync, writers))
+        else:
+            for writer in writers:
                 writer.sync()
         for run_id in {stream.run_id for stream in streams}:
             os.utime(self._spool.run_dir(run_id))  # a reader that took all streams for over looks again
+
+    def _sync_others(self, streams: Iterable[StreamId]) -> None:
+        """Make durable what other processes have written of ``streams``, for whoever is told that it is here.
+
+        A worker and the collector that it ships to may well share one folder. spec: RST-9.8
+        """
+        for stream in streams:
+            folder = self._spool.run_dir(stream.run_id)
+            if stream in self._writers or not is_locked(lock_path(folder, stream.session_id)):
+                continue
+            prefix = f"{safe_name(stream.session_id)}."
+            for path in [path for path in segments(folder) if path.name.startswith(prefix)][-2:]:
+                with path.open("r+b" if sys.platform == "win32" else "rb") as file:
+                    sync_file(file.fileno())
 
     @contextmanager
     def _writing(self) -> Iterator[Storage]:
@@ -175,7 +216,7 @@ class LocalStore(Storage):
             self._pid = os.getpid()
             for writer in self._writers.values():
                 writer.forget()
-            self._writers, self._annotations = {}, {}
+            self._writers, self._annotations, self._syncers = {}, {}, None
         try:
             with self._index.updated() as index:
                 yield index
@@ -188,7 +229,7 @@ class LocalStore(Storage):
     def expect_run(self, run_id: str, *, name: str | None = None, experiment_id: str | None = None) -> RunState:
         with self._writing() as index:
             if self._is_deleted(run_id):
-                raise StorageError(run_was_deleted(run_id))
+                raise RunDeleted(run_id)
             try:
                 return index.get_run(run_id)
             except RunNotFound:
@@ -212,7 +253,7 @@ class LocalStore(Storage):
             state = index.get_run(run_id)
             if said:
                 self.append([self._annotation(state, said)])
-            return index.get_run(run_id)
+            return with_shipped(self._spool, index.get_run(run_id))
 
     def _annotation(self, state: RunState, said: Mapping[str, str]) -> Incoming:
         """Return the event that sets tags so that they win over all that is stored, whatever the clocks say.
@@ -249,22 +290,31 @@ class LocalStore(Storage):
     # ------------------------------------------------------------------------------------------ asking
 
     def cursor(self, stream: StreamId) -> RangeSet:
-        return self._index.ask(lambda index: index.cursor(stream))
+        found = self._index.ask(lambda index: index.cursor(stream))
+        if found:
+            try:
+                self._sync_others([stream])
+            except OSError as error:
+                raise _store_error(error, self._spool.root) from error
+        return found
 
     def get_run(self, run_id: str) -> RunState:
-        return self._index.ask(lambda index: index.get_run(run_id))
+        return with_shipped(self._spool, self._index.ask(lambda index: index.get_run(run_id)))
 
     def find_run(self, ref: str) -> str:
         return self._index.ask(lambda index: index.find_run(ref))
 
     def search_runs(self, query: RunQuery = RunQuery()) -> list[RunState]:  # noqa: B008 - frozen
-        return self._index.ask(lambda index: index.search_runs(query))
+        return [with_shipped(self._spool, state) for state in self._index.ask(lambda index: index.search_runs(query))]
 
     def metric_keys(self, run_id: str) -> list[str]:
         return self._index.ask(lambda index: index.metric_keys(run_id))
 
     def get_metrics(self, run_id: str, key: str, **options: Any) -> list[SeriesPoint]:
         return self._index.ask(lambda index: index.get_metrics(run_id, key, **options))
+
+    def get_metric_aggregate(self, run_id: str, key: str, **options: Any) -> list[Aggregate]:
+        return self._index.ask(lambda index: index.get_metric_aggregate(run_id, key, **options))
 
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
         return self._index.ask(lambda index: index.get_params(run_id))
@@ -315,6 +365,54 @@ class LocalStore(Storage):
             index.delete_experiment(found.experiment_id)
             self._index.experiments.remove(found.experiment_id)
 
+    # ------------------------------------------------------------------------------------------ owners
+
+    def claim_run(self, run_id: str, owner: str) -> RunAccess:
+        """Make ``owner`` the owner of a run that nobody has written to yet. spec: SEC-4.1"""
+        with self._writing() as index:
+            known = self._access(run_id)
+            folder = self._spool.run_dir(run_id)
+            said = read_access(folder) is not None
+            if known.owner is not None or _has_streams(index, run_id) or any(segments(folder)):
+                return known
+            claimed = attrs.evolve(known, owner=owner)
+            # What was said of a run without an owner is replaced; the first word of another machine is not.
+            if not write_access(folder, run_id, claimed, claim=not said):
+                return self._access(run_id)
+            index.set_access(run_id, claimed)
+            return claimed
+
+    def get_access(self, run_id: str) -> RunAccess:
+        """Return who may do what with a run. Raises StoreCorrupt where that can't be read. spec: RST-7.9"""
+        try:
+            return self._access(run_id)
+        except RunDeleted:
+            return NOBODYS
+
+    def change_access(self, run_id: str, change: Callable[[RunAccess], RunAccess]) -> RunAccess:
+        """Replace what holds for a run by what ``change`` makes of it. Raises RunDeleted."""
+        with self._writing() as index:
+            try:
+                changed = change(self._access(run_id))
+            except StoreCorrupt:
+                changed = change(NOBODYS)
+                if changed.owner is None:  # a run whose owner can't be read must not become anybody's
+                    raise
+            write_access(self._spool.run_dir(run_id), run_id, changed)
+            index.set_access(run_id, changed)
+            return changed
+
+    def _access(self, run_id: str) -> RunAccess:
+        """Return what stands in the run's folder: it is the truth. Raises RunDeleted and StoreCorrupt."""
+        try:
+            deleted = self._is_deleted(run_id)
+        except UnicodeEncodeError as error:
+            raise StorageError(f"run {run_id!r}: no id of a run: {error}") from error
+        if deleted:
+            raise RunDeleted(run_id)
+        known = read_access(self._spool.run_dir(run_id))
+        return NOBODYS if known is None else known.access
+
     # ------------------------------------------------------------------------------------------ upkeep
 
     def backup(self, path: str | Path) -> None:
@@ -328,6 +426,9 @@ class LocalStore(Storage):
     def close(self) -> None:
         """Release everything, the locks of streams too. Raises StorageError where what was written can't be synced."""
         first: SpoolError | None = None
+        if self._syncers is not None and self._pid == os.getpid():
+            self._syncers.shutdown()
+        self._syncers = None
         while self._writers:
             try:
                 self._writers.popitem()[1].close()
@@ -347,7 +448,18 @@ def _seqs_here(index: Storage, stream: StreamId) -> RangeSet:
     return known - RangeSet(summary.skipped if summary else ())
 
 
+def _has_streams(index: Storage, run_id: str) -> bool:
+    try:
+        return bool(index.get_run(run_id).streams)
+    except RunNotFound:
+        return False
+
+
 def _check_folder(folder: Path) -> Iterator[str]:
+    try:
+        read_access(folder)
+    except StoreCorrupt as error:
+        yield str(error)
     for path in segments(folder):
         try:
             segment = open_segment(path)

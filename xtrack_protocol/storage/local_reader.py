@@ -22,7 +22,7 @@ from typing import Final
 
 import attrs
 
-from xtrack_protocol.errors import DecodeError, RunNotFound, SpoolError, StorageError
+from xtrack_protocol.errors import DecodeError, RunDeleted, RunNotFound, SpoolError, StorageError
 from xtrack_protocol.runs import RunState, StreamSummary
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool import (
@@ -36,9 +36,11 @@ from xtrack_protocol.spool import (
     read_segment,
     segments,
 )
-from xtrack_protocol.spool.layout import lost_path
+from xtrack_protocol.spool.layout import lost_path, ship_path
+from xtrack_protocol.spool.shipping import ShipNote, noted_streams
 from xtrack_protocol.storage.base import Incoming, Storage
-from xtrack_protocol.storage.local_notes import read_expected
+from xtrack_protocol.storage.local_notes import read_access, read_expected
+from xtrack_protocol.storage.local_shipped import trimmed_items
 from xtrack_protocol.storage.progress import Part, Progress, Rest
 from xtrack_protocol.wire import Damage, Record, decode
 
@@ -58,6 +60,7 @@ class _Found:
     parts: list[tuple[Segment, int]] = attrs.field(factory=list)
     """With their sizes."""
     last_write_ns: int = 0
+    note: ShipNote | None = None
 
 
 class SpoolReader:
@@ -211,14 +214,28 @@ class _FolderReading:
             bury(self._index, self.folder, self._reader)
             self.rest = self._new_rest(sizes=False)
             return
+        self._read_access()
         expected = read_expected(self.folder, self._reader.complain)
         if expected is not None and _state_of(self._index, expected.run_id) is None:
             self._index.expect_run(expected.run_id, name=expected.name, experiment_id=expected.experiment_id)
         self._found = self._find_streams()
         known = self._progress.parts(self.folder.name)
         for one in self._found:
+            if one.note is not None and one.note.trimmed:
+                for item in trimmed_items(self._index, one.stream, one.note, self._reader.now_us()):
+                    batch.add(item)
             for segment, size in one.parts:
                 self._read_part(batch, segment, size, known.get(segment.path.name), finished=one.alive is False)
+
+    def _read_access(self) -> None:
+        """Make the index, and so its backups, know who owns the run. spec: RST-7.8"""
+        try:
+            known = read_access(self.folder)
+        except StorageError as error:  # what the index knows of it stays
+            self._reader.complain(str(error))
+            return
+        if known is not None and self._index.get_access(known.run_id) != known.access:
+            self._index.set_access(known.run_id, known.access)
 
     def find_lost(self) -> None:
         """Find out which streams are lost, once all that was read is in the index, and whether more can come."""
@@ -239,6 +256,14 @@ class _FolderReading:
                 one = found[segment.stream] = _Found(segment.stream, alive)
             one.parts.append((segment, size))
             one.last_write_ns = max(one.last_write_ns, changed_ns)
+        for stream, note in noted_streams(self.folder).items():
+            one = found.get(stream)
+            if one is None:  # all else was trimmed
+                alive = is_locked(lock_path(self.folder, stream.session_id))
+                one = found[stream] = _Found(stream, alive)
+                with suppress(OSError):
+                    one.last_write_ns = ship_path(self.folder, stream.session_id).stat().st_mtime_ns
+            one.note = note
         return list(found.values())
 
     def _read_part(self, batch: _Batch, segment: Segment, size: int, known: Part | None, *, finished: bool) -> None:
@@ -335,9 +360,8 @@ def bury(index: Storage, folder: Path, reader: SpoolReader) -> None:
     except RunNotFound:
         try:
             index.expect_run(run_id)
-        except StorageError as error:
-            if type(error) is not StorageError:  # a full disk, say; else it is buried already
-                raise
+        except RunDeleted:
+            pass  # it is buried already
         else:
             index.delete_run(run_id)
 

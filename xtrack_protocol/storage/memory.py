@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
-from xtrack_protocol.errors import ExperimentExists, ExperimentNotFound, RunNotFound, StorageError
+from xtrack_protocol.errors import ExperimentExists, ExperimentNotFound, RunDeleted, RunNotFound, StorageError
 from xtrack_protocol.ir import Artifact, Checkpoint, Durability, LogEntry, Metric, MetricBatch, Param, RunEnd, Skip
 from xtrack_protocol.runs import (
     LogRecord,
@@ -26,6 +27,7 @@ from xtrack_protocol.runs import (
 )
 from xtrack_protocol.session import RangeSet, StreamId
 from xtrack_protocol.storage import answers
+from xtrack_protocol.storage.access import NOBODYS, RunAccess
 from xtrack_protocol.storage.base import (
     AppendResult,
     Experiment,
@@ -99,6 +101,7 @@ class MemoryStore(Storage):
         self._position = 0
         self._deleted: dict[str, int] = {}
         self._experiments: dict[str, Experiment] = {}
+        self._access: dict[str, RunAccess] = {}
         self._closed = False
         self._new_session()
 
@@ -198,7 +201,7 @@ class MemoryStore(Storage):
             self._check_open()
             if run_id not in self._runs:
                 if run_id in self._deleted:
-                    raise StorageError(answers.run_was_deleted(run_id))
+                    raise RunDeleted(run_id)
                 run = self._make(run_id)
                 run.expected = name, experiment_id
                 run.reducer.expect(name=name, experiment_id=experiment_id)
@@ -238,6 +241,8 @@ class MemoryStore(Storage):
         now_us = self._clock()
         gone = {id(self._runs.pop(run_id)) for run_id in run_ids}
         self._deleted.update(dict.fromkeys(run_ids, now_us))
+        for run_id in run_ids:
+            self._access.pop(run_id, None)
         self._log = [entry for entry in self._log if id(entry[1]) not in gone]
 
     # -------------------------------------------------------------------------------------- runs
@@ -358,11 +363,13 @@ class MemoryStore(Storage):
         with self._lock:
             self._check_open()
             if run_id is None:
-                found = [run.stored(position, item) for position, run, item in self._log if position > after]
+                log = self._log[_following(self._log, after, limit)]
+                found = [run.stored(position, item) for position, run, item in log]
             else:
                 run = self._run(run_id)
-                found = [run.stored(position, item) for position, item in run.events if position > after]
-        return iter(found if limit is None else found[: max(limit, 0)])
+                events = run.events[_following(run.events, after, limit)]
+                found = [run.stored(position, item) for position, item in events]
+        return iter(found)
 
     def conflicts(self, run_id: str) -> list[StoredEvent]:
         """Return the events that came under a seq already taken. spec: STR-5"""
@@ -424,6 +431,35 @@ class MemoryStore(Storage):
             self._delete(runs)
             del self._experiments[found.experiment_id]
 
+    # -------------------------------------------------------------------------------------- owners
+
+    def claim_run(self, run_id: str, owner: str) -> RunAccess:
+        """Make ``owner`` the owner of a run that nobody has written to yet. spec: SEC-4.1"""
+
+        def claim(known: RunAccess) -> RunAccess:
+            run = self._runs.get(run_id)
+            is_free = known.owner is None and not (run and (run.events or run.skips or run.losses))
+            return attrs.evolve(known, owner=owner) if is_free else known
+
+        return self.change_access(run_id, claim)
+
+    def get_access(self, run_id: str) -> RunAccess:
+        """Return who may do what with a run."""
+        with self._lock:
+            self._check_open()
+            return self._access.get(run_id, NOBODYS)
+
+    def change_access(self, run_id: str, change: Callable[[RunAccess], RunAccess]) -> RunAccess:
+        """Replace what holds for a run by what ``change`` makes of it. Raises RunDeleted."""
+        with self._lock:
+            self._check_open()
+            if run_id in self._deleted:
+                raise RunDeleted(run_id)
+            self._access[run_id] = changed = change(self._access.get(run_id, NOBODYS))
+            if changed == NOBODYS:
+                del self._access[run_id]
+            return changed
+
     # -------------------------------------------------------------------------------------- upkeep
 
     def backup(self, path: str | Path) -> None:
@@ -437,6 +473,8 @@ class MemoryStore(Storage):
                     copy.restore_experiment(experiment)
                 for run_id, deleted_at_us in self._deleted.items():
                     copy.restore_tombstone(run_id, deleted_at_us)
+                for run_id, access in self._access.items():
+                    copy.set_access(run_id, access)
                 for run_id, run in self._runs.items():
                     if run.expected is not None:
                         name, experiment_id = run.expected
@@ -463,6 +501,7 @@ class MemoryStore(Storage):
         with self._lock:
             self._closed = True
             self._runs.clear()
+            self._access.clear()
             self._log.clear()
 
 
@@ -490,3 +529,9 @@ def _point(item: Incoming, value: float, rewinds: Mapping[str, int]) -> SeriesPo
         payload.context,
         is_hidden(rewinds, stream.session_id, payload.step),
     )
+
+
+def _following(entries: Sequence[tuple[Any, ...]], after: int, limit: int | None) -> slice:
+    """Return where the entries with a position above ``after`` stand, at most ``limit`` of them."""
+    first = bisect_right(entries, after, key=itemgetter(0))
+    return slice(first, None if limit is None else first + max(limit, 0))

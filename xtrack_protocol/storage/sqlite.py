@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from xtrack_protocol.errors import (
     ExperimentExists,
+    RunDeleted,
     RunNotFound,
     StorageError,
     StoreFull,
@@ -22,9 +23,18 @@ from xtrack_protocol.errors import (
 )
 from xtrack_protocol.ir import Artifact, Checkpoint, Durability, LogEntry, Param
 from xtrack_protocol.limits import LOG_TAIL
-from xtrack_protocol.runs import LogRecord, RunState, SeriesPoint, StoredArtifact, StoredCheckpoint, StreamLost
+from xtrack_protocol.runs import (
+    Aggregate,
+    LogRecord,
+    RunState,
+    SeriesPoint,
+    StoredArtifact,
+    StoredCheckpoint,
+    StreamLost,
+)
 from xtrack_protocol.session import RangeSet, StreamId
-from xtrack_protocol.storage import answers, sqlite_queries
+from xtrack_protocol.storage import answers, sqlite_access, sqlite_queries
+from xtrack_protocol.storage.access import RunAccess
 from xtrack_protocol.storage.base import (
     AppendResult,
     Experiment,
@@ -48,7 +58,7 @@ from xtrack_protocol.storage.sqlite_append import (
 from xtrack_protocol.storage.sqlite_check import check_store
 from xtrack_protocol.storage.sqlite_connections import BUSY_SECONDS, ConnectionPool, create_file
 from xtrack_protocol.storage.sqlite_runs import RunCache, RunEntry, load_run, save_snapshot
-from xtrack_protocol.storage.sqlite_schema import found_version, migrate, require_newest
+from xtrack_protocol.storage.sqlite_schema import found_version, migrate, require_readable
 
 
 def wall_clock_us() -> int:
@@ -96,7 +106,7 @@ class SQLiteStore(Storage):
     def _open(self) -> None:
         if self.read_only:
             with self._pool.outside_transactions() as connection:
-                require_newest(connection, self.path)
+                require_readable(connection, self.path)
             return
         create_file(self.path)
         with self._pool.outside_transactions() as connection:
@@ -151,7 +161,7 @@ class SQLiteStore(Storage):
             if row is not None:
                 return self._entry(connection, row).state()
             if is_deleted(connection, run_id):
-                raise StorageError(answers.run_was_deleted(run_id))
+                raise RunDeleted(run_id)
             now_us = self._clock()
             entry = self._entry(connection, insert_run(connection, run_id, now_us))
             connection.execute(
@@ -282,6 +292,16 @@ class SQLiteStore(Storage):
                 streams = sqlite_queries.stream_views(self._entry(connection, row))
             return sqlite_queries.series(connection, row[0], query, streams)
 
+    def get_metric_aggregate(
+        self, run_id: str, key: str, *, min_step: int | None = None, max_step: int | None = None
+    ) -> list[Aggregate]:
+        """Return a series over all workers. spec: FLD-3.7"""
+        with self._pool.reading() as connection:
+            with self._pool.locked():  # as in get_metrics
+                row = self._row(connection, run_id)
+                streams = sqlite_queries.stream_views(self._entry(connection, row))
+            return sqlite_queries.aggregates(connection, row[0], key, streams, min_step=min_step, max_step=max_step)
+
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
         """Return each param with its history. spec: FLD-2.9"""
         with self._pool.locked(), self._pool.reading() as connection:
@@ -383,6 +403,26 @@ class SQLiteStore(Storage):
                 delete_run_rows(connection, run_key, run_id, now_us)
                 self._cache.discard(run_key)
             connection.execute("DELETE FROM experiments WHERE experiment_id = ?", (found.experiment_id,))
+
+    # -------------------------------------------------------------------------------------- owners
+
+    def claim_run(self, run_id: str, owner: str) -> RunAccess:
+        """Make ``owner`` the owner of a run that nobody has written to yet. spec: SEC-4.1"""
+        access = self.get_access(run_id)
+        if access.owner is not None:  # each connection asks again, and a write transaction waits for all others
+            return access
+        with self._writing() as connection:
+            return sqlite_access.claim(connection, run_id, owner)
+
+    def get_access(self, run_id: str) -> RunAccess:
+        """Return who may do what with a run."""
+        with self._pool.reading() as connection:
+            return sqlite_access.read(connection, run_id)
+
+    def change_access(self, run_id: str, change: Callable[[RunAccess], RunAccess]) -> RunAccess:
+        """Replace what holds for a run by what ``change`` makes of it. Raises RunDeleted."""
+        with self._writing() as connection:
+            return sqlite_access.change(connection, run_id, change)
 
     # -------------------------------------------------------------------------------------- upkeep
 

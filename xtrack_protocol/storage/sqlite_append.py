@@ -33,6 +33,7 @@ from xtrack_protocol.ir import (
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.storage.answers import LIVE, PASSED_OVER, same_content
 from xtrack_protocol.storage.base import AppendResult, Incoming
+from xtrack_protocol.storage.sqlite_access import forget
 from xtrack_protocol.storage.sqlite_runs import (
     RunCache,
     RunEntry,
@@ -372,6 +373,7 @@ def delete_run_rows(connection: sqlite3.Connection, run_key: int, run_id: str, n
         )
     for table in _RUN_TABLES:
         connection.execute(f"DELETE FROM {table} WHERE run_key = ?", (run_key,))  # noqa: S608
+    forget(connection, run_id)
     insert_tombstone(connection, run_id, now_us)
 
 
@@ -385,6 +387,9 @@ def decode_context(text: str | None) -> MetricContext | None:
     return None if text is None else _decode_context(text)
 
 
+_decode_json_context = msgspec.json.Decoder(MetricContext).decode  # once, at the import: see spool.shipping
+
+
 @lru_cache(maxsize=1024)
 def _decode_context(text: str) -> MetricContext:
-    return msgspec.json.decode(text, type=MetricContext)
+    return _decode_json_context(text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import attrs
@@ -11,7 +14,7 @@ import msgspec
 
 from xtrack_protocol.errors import ExperimentNotFound
 from xtrack_protocol.ir import Envelope
-from xtrack_protocol.runs import SeriesPoint
+from xtrack_protocol.runs import Aggregate, SeriesPoint, aggregate
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.storage.answers import experiment_names, in_series_order, pick_run
 from xtrack_protocol.storage.base import Experiment, RunQuery, StoredEvent
@@ -170,6 +173,42 @@ def series(
         result.append(point)
         if len(result) == query.limit:
             break
+    return result
+
+
+def aggregates(
+    connection: sqlite3.Connection,
+    run_key: int,
+    key: str,
+    streams: Mapping[int, StreamView],
+    *,
+    min_step: int | None,
+    max_step: int | None,
+) -> list[Aggregate]:
+    """Return a series over all workers, one value a step, without making its points. spec: FLD-3.7"""
+    text = (
+        "SELECT step, stream_key, value FROM points JOIN series USING (series_key) "
+        "WHERE run_key = ? AND name = ? AND no_step = 0"
+    )
+    values: list[int | str] = [run_key, key]
+    for bound, condition in ((min_step, " AND step >= ?"), (max_step, " AND step <= ?")):
+        if bound is not None:
+            text += condition
+            values.append(bound)
+    rows = connection.execute(text + " ORDER BY step, stream_key, seq", values)
+    views = {key: (view.stream.worker_id, view.place, view.rewind_to) for key, view in streams.items()}
+    result = []
+    for step, at_step in groupby(rows, key=itemgetter(0)):
+        of_worker: dict[str, tuple[int, int | float]] = {}
+        for _, stream_key, value in at_step:
+            worker_id, place, rewind_to = views[stream_key]
+            if rewind_to is not None and step > rewind_to:
+                continue
+            known = of_worker.get(worker_id)
+            if known is None or place >= known[0]:
+                of_worker[worker_id] = place, math.nan if value is None else value
+        if of_worker:
+            result.append(aggregate(step, [value for _, value in of_worker.values()]))
     return result
 
 

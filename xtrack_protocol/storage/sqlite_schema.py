@@ -23,10 +23,14 @@ APPLICATION_ID: Final = 0x58547263
 
 @attrs.frozen
 class Migration:
-    """One step of the schema: SQL statements that make version ``version`` out of the one before."""
+    """One step of the schema: SQL statements that make version ``version`` out of the one before.
+
+    ``additive``: who only reads can do without it, so that an older file need not be written to be read.
+    """
 
     version: int
     statements: tuple[str, ...]
+    additive: bool = False
 
 
 _VERSION_1: Final = (
@@ -155,7 +159,19 @@ _VERSION_1: Final = (
     "CREATE TABLE tombstones (run_id TEXT PRIMARY KEY, deleted_at_us INTEGER NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _VERSION_1),)
+# By run id, and not by key: a claim stands before the first event makes the run.
+_VERSION_2: Final = (
+    "CREATE TABLE access (run_id TEXT PRIMARY KEY, owner TEXT, public INTEGER NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE access_grants (
+        run_id TEXT NOT NULL REFERENCES access, name TEXT NOT NULL, writes INTEGER NOT NULL, PRIMARY KEY (run_id, name)
+    ) WITHOUT ROWID""",
+)
+
+ACCESS_VERSION: Final = 2
+"""The first version that knows owners."""
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, _VERSION_1), Migration(2, _VERSION_2, additive=True))
 """All steps, in order. What was released is never changed."""
 
 
@@ -195,13 +211,13 @@ def migrate(connection: sqlite3.Connection, path: object, now_us: int) -> None:
             raise
 
 
-def require_newest(connection: sqlite3.Connection, path: object) -> None:
-    """Raise where the schema, which may not be changed, is not the newest. Raises as ``found_version`` does."""
+def require_readable(connection: sqlite3.Connection, path: object) -> None:
+    """Raise where the schema, which may not be changed, is too old to be read. Raises as ``found_version`` does."""
     version = found_version(connection, path)
     if version == 0:
         raise NotAStore(path, "is empty")
-    newest = MIGRATIONS[-1].version
-    if version < newest:
+    if any(step.version > version and not step.additive for step in MIGRATIONS):
+        newest = MIGRATIONS[-1].version
         raise StoreReadOnly(
             path, f"has the older schema {version}; open it once for writing, which brings it to {newest}"
         )

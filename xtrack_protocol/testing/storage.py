@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from xtrack_protocol.testing.storage_access import KeepsOwners
 from xtrack_protocol.testing.storage_answers import AnswersAboutRuns, FindsRuns
 from xtrack_protocol.testing.storage_events import KeepsCursors, KeepsEvents, KeepsValues
 from xtrack_protocol.testing.storage_order import ForgetsOrder
 
 
-class StorageContract(KeepsEvents, KeepsCursors, KeepsValues, AnswersAboutRuns, FindsRuns, ForgetsOrder):
+class StorageContract(KeepsEvents, KeepsCursors, KeepsValues, AnswersAboutRuns, FindsRuns, KeepsOwners, ForgetsOrder):
     """All that :class:`~xtrack_protocol.storage.Storage` promises.
 
     Make a subclass whose name begins with Test, with ``make_store(self, directory)``, which returns a new, empty store,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from xtrack_protocol.errors import AmbiguousRun, ExperimentExists, ExperimentNotFound, RunNotFound, StorageError
@@ -19,7 +20,7 @@ from xtrack_protocol.ir import (
     RunId,
     RunStart,
 )
-from xtrack_protocol.runs import StreamLost
+from xtrack_protocol.runs import Aggregate, StreamLost
 from xtrack_protocol.storage import AppendResult, Order, RunQuery, Storage, open_store
 from xtrack_protocol.testing.events import START_US, Worker
 from xtrack_protocol.testing.poison import exactly
@@ -36,6 +37,7 @@ class AnswersAboutRuns(StoreMaker):
             store.find_run,
             store.metric_keys,
             lambda run: store.get_metrics(run, "x"),
+            lambda run: store.get_metric_aggregate(run, "x"),
             store.get_params,
             store.get_artifacts,
             store.get_checkpoints,
@@ -89,6 +91,57 @@ class AnswersAboutRuns(StoreMaker):
         for index, worker in enumerate(workers):
             assert values(store.get_metrics("r", "x", worker_id=worker.worker_id)) == [index]
         assert store.get_metrics("r", "x", worker_id="1") == []
+
+    def test_an_aggregate_over_workers(self, store: Storage) -> None:
+        """Of each worker a step's last value, the last session's; points without a step left out. spec: FLD-3.7."""
+        first, second = Worker("r", "0", "a"), Worker("r", "1", "b")
+        again = Worker("r", "0", "A", start_us=START_US + 10**9)  # sorted before the session that it follows
+        append(store, again.start(), again.metric("x", 7, 2))
+        append(store, first.start(), first.metric("x", 1, 1), first.metric("x", 2, 1), first.metric("x", 3, 2))
+        append(store, second.start(), second.metric("x", 4, 1), second.metric("x", 0.5, 2), second.metric("x", 9))
+        append(store, second.metric("x", 6, -5), second.metric("other", 100, 1))
+        assert store.get_metric_aggregate("r", "x") == [
+            Aggregate(-5, 1, 0, 6.0, 6, 6),
+            Aggregate(1, 2, 0, 3.0, 2, 4),
+            Aggregate(2, 2, 0, 3.75, 0.5, 7),
+        ]
+        steps = [found.step for found in store.get_metric_aggregate("r", "x", min_step=-5, max_step=1)]
+        assert steps == [-5, 1]
+        assert [found.step for found in store.get_metric_aggregate("r", "x", min_step=2)] == [2]
+        assert store.get_metric_aggregate("r", "absent") == []
+
+    def test_an_aggregate_of_no_numbers(self, store: Storage) -> None:
+        """NaN is counted by itself; infinities are numbers. spec: FLD-3.8."""
+        nan, inf = float("nan"), float("inf")
+        told = [[nan, nan, nan], [nan, 1, 2], [inf, 1, 2], [inf, -inf, nan], [1.5e308, 1.7e308, 1.6e308], [1, 1.0, 1]]
+        workers = [Worker("r", str(index), f"s{index}") for index in range(3)]
+        for step, numbers in enumerate(told):
+            append(store, *(worker.metric("x", value, step) for worker, value in zip(workers, numbers, strict=True)))
+        found = [attrs.astuple(aggregate) for aggregate in store.get_metric_aggregate("r", "x")]
+        assert exactly(found) == exactly(
+            [
+                (0, 0, 3, None, None, None),
+                (1, 2, 1, 1.5, 1, 2),
+                (2, 3, 0, inf, 1, inf),
+                (3, 2, 1, nan, -inf, inf),
+                (4, 3, 0, 1.6e308, 1.5e308, 1.7e308),
+                (5, 3, 0, 1.0, 1, 1),
+            ]
+        )
+
+    def test_an_aggregate_leaves_out_what_is_hidden(self, store: Storage) -> None:
+        """spec: FLD-3.7, FLD-8.1."""
+        old, other = Worker("r", "0", "old"), Worker("r", "1", "other")
+        append(store, old.start(), *(old.metric("x", 10, step) for step in range(4)))
+        append(store, other.start(), *(other.metric("x", 20, step) for step in range(3)))
+        new = Worker("r", "0", "new", start_us=START_US + 10**9)
+        append(store, new.say(RunStart("r", resume=Resume(["old"], rewind_to=1))), new.metric("x", 12, 2))
+        found = store.get_metric_aggregate("r", "x")
+        assert [(aggregate.step, aggregate.count, aggregate.mean) for aggregate in found] == [
+            (0, 2, 15.0),
+            (1, 2, 15.0),
+            (2, 2, 16.0),
+        ]
 
     @pytest.mark.parametrize("resume_first", [False, True])
     def test_a_rewind_hides_and_keeps(self, store: Storage, resume_first: bool) -> None:

@@ -100,6 +100,14 @@ class KeepsEvents(StoreMaker):
         assert kept[0].stream == worker.stream
         assert store.check() == []
 
+    def test_true_is_another_value_than_1(self, store: Storage) -> None:
+        """spec: STR-4.2, VAL-4.8"""
+        worker = Worker("r")
+        append(store, worker.start(), worker.say(Param("r", "p", [1])))
+        other = worker.say(Param("r", "p", [True]), seq=2)
+        assert store.append([other]).conflicts == (0,)
+        assert store.get_run("r").params == {"p": [1]}
+
     def test_a_conflict_within_one_batch(self, store: Storage) -> None:
         """spec: STR-5."""
         worker = Worker("r")
