@@ -32,6 +32,18 @@ EACH = {
     "dir": ("/a/b", '"/a/b"', Path("/a/b")),
     "file": ("/a.bin", '"/a.bin"', Path("/a.bin")),
     "socket": ("/a.sock", '"/a.sock"', Path("/a.sock")),
+    "host": ("collector.example", '"collector.example"', "collector.example"),
+    "port": ("4000", "4000", 4000),
+    "key": ("xtk_k1_abc", '"xtk_k1_abc"', "xtk_k1_abc"),
+    "key_file": ("/a.key", '"/a.key"', Path("/a.key")),
+    "tls": ("1", "true", True),
+    "tls_ca": ("/ca.pem", '"/ca.pem"', Path("/ca.pem")),
+    "tls_fingerprint": ("ab:cd", '"ab:cd"', "ab:cd"),
+    "tls_cert": ("/c.pem", '"/c.pem"', Path("/c.pem")),
+    "tls_key": ("/k.pem", '"/k.pem"', Path("/k.pem")),
+    "insecure": ("1", "true", True),
+    "on_full": ("block", '"block"', "block"),
+    "end_timeout": ("2.5", "2.5", 2.5),
     "fd": ("7", "7", 7),
     "run_id": ("r/1", '"r/1"', "r/1"),
     "experiment": ("iris", '"iris"', "iris"),
@@ -124,6 +136,15 @@ def test_xtrack_config_names_the_file(tmp_path, monkeypatch):
         ("fd", "9" * 5000, "whole number"),
         ("world_size", "0", "whole number, 1 or more"),
         ("quiet", "maybe", "must be 1 or 0"),
+        ("port", "0", "whole number, 1 or more"),
+        ("port", "65536", "must be a port: 1 to 65535"),
+        ("port", "http", "whole number"),
+        ("insecure", "perhaps", "must be 1 or 0"),
+        ("on_full", "wait", "must be one of: drop, block"),
+        ("end_timeout", "soon", "must be a number of seconds"),
+        ("end_timeout", "-1", "seconds, 0 or more"),
+        ("end_timeout", "inf", "seconds, 0 or more"),
+        ("end_timeout", "nan", "seconds, 0 or more"),
         ("dir", "~no-such-user/x", "home"),
         ("dir", "a\0b", "must be a path"),
     ],
@@ -145,6 +166,14 @@ def test_a_wrong_variable_is_named(tmp_path, name, value, problem):
         ("fd = true", "must be a whole number"),
         ("fd = 1.5", "must be a whole number"),
         ("world_size = -1", "must be a whole number, 1 or more"),
+        ("port = true", "must be a whole number"),
+        ("port = 1.0", "must be a whole number"),
+        ("end_timeout = true", "must be a number of seconds"),
+        ("end_timeout = []", "must be a number of seconds"),
+        ("on_full = true", "must be one of"),
+        ("on_full = []", "must be one of"),
+        ("tls = 2", "must be 1 or 0"),
+        ("key = 1", "must be a text"),
         ("quiet = 2", "must be 1 or 0"),
         ("quiet = []", "must be 1 or 0"),
         ("quiet = 1.0", "must be 1 or 0"),
@@ -169,6 +198,25 @@ def test_a_key_that_there_is_not(tmp_path):
     toml(tmp_path, "[xtrack]\nquiet = 1\n")
     with pytest.raises(ConfigurationError, match="no such setting"):
         load_settings({}, tmp_path)
+
+
+def test_a_key_is_shown_nowhere(tmp_path):
+    settings = load_settings({"XTRACK_KEY": "xtk_k1_canary"}, tmp_path)
+    assert settings.key == "xtk_k1_canary"
+    assert "canary" not in repr(settings) + str(settings)
+    assert ", key='***', " in repr(settings)
+    assert "key=None" in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['key = ["canary"]', 'Key = "canary"', 'api_key = "canary"', 'token = "canary"', 'colector = "xtk_k1_canary"'],
+)
+def test_a_key_that_is_misspelt_in_the_file_is_not_shown(tmp_path, line):
+    toml(tmp_path, line)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({}, tmp_path)
+    assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.value}"
 
 
 @pytest.mark.parametrize("content", [b"= 1", b"quiet = ", b"\xff\xfe", b"a = 1\na = 2", b"x = " + b"[" * 100_000])
@@ -248,6 +296,8 @@ def test_the_reference_is_the_table():
 def test_the_published_variables_are_all_there():
     published = {
         "TRANSPORT",
+        "HOST",
+        "PORT",
         "SOCKET",
         "FILE",
         "EXPERIMENT",

@@ -69,23 +69,82 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(name.strip() for name in _text(value).split(",") if name.strip())
 
 
-def _setting(doc: str, parse: Callable[[object], Any], default: Any) -> Any:
-    return attrs.field(default=default, metadata={"doc": doc, "parse": parse})
+def _port(value: object) -> int:
+    number = _whole_number(value, least=1)
+    if number > 65535:
+        raise ValueError("must be a port: 1 to 65535")
+    return number
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError("must be a number of seconds")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("must be a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return number
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of: {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _setting(doc: str, parse: Callable[[object], Any], default: Any, *, secret: bool = False) -> Any:
+    shown = (lambda value: "None" if value is None else "'***'") if secret else True
+    return attrs.field(default=default, repr=shown, metadata={"doc": doc, "parse": parse, "secret": secret})
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
     """Every setting, resolved. ``XTRACK_`` and a field's name in capitals is its environment variable."""
 
-    transport: str = _setting("how events leave: local, file, stdio, unix, memory, null", _text, "local")
+    transport: str = _setting("how events leave: local, tcp, unix, file, stdio, memory, null", _text, "local")
     dir: Path | None = _setting("the spool and the local index (default `~/.xtrack`)", _path, None)
     file: Path = _setting("where the file transport writes", _path, Path("xtrack_events.bin"))
     socket: Path = _setting("the Unix socket of a collector", _path, Path("/tmp/xtrack.sock"))  # noqa: S108 - published
+    host: str = _setting("the collector of the tcp transport", _text, "localhost")
+    port: int = _setting("its port", _port, 9999)
+    key: str | None = _setting("the key that a collector asks for", _text, None, secret=True)
+    key_file: Path | None = _setting(
+        "a file that holds the key, in its stead; nobody but its owner may read it", _path, None
+    )
+    tls: bool = _setting("1: speak TLS with the collector; the settings below imply it", _flag, False)
+    tls_ca: Path | None = _setting("certificates to trust instead of the system's, PEM", _path, None)
+    tls_fingerprint: str | None = _setting(
+        "the SHA-256 of the one certificate to trust, in hex, as `xtrack serve` prints it", _text, None
+    )
+    tls_cert: Path | None = _setting("this side's certificate, for a collector that asks for one, PEM", _path, None)
+    tls_key: Path | None = _setting(
+        "its private key, PEM, without a passphrase; nobody but its owner may read it", _path, None
+    )
+    insecure: bool = _setting(
+        "1: send the key in clear text beyond this machine, where anybody on the way can read it", _flag, False
+    )
+    on_full: str = _setting(
+        "what to do when the disk is full: drop the newest events and say so, or block the training",
+        _one_of("drop", "block"),
+        "drop",
+    )
+    end_timeout: float = _setting(
+        "seconds that the end of a run waits for the collector; what is left stays in the spool", _seconds, 30.0
+    )
     fd: int | None = _setting("the descriptor for frames of the stdio transport", _whole_number, None)
     run_id: str | None = _setting("the id of the process's first run; later ones are its children", _text, None)
     experiment: str | None = _setting("the experiment that runs belong to", _text, None)
-    worker_id: str | None = _setting("this worker's id in a run of several", _text, None)
-    world_size: int | None = _setting("how many workers the run needs to be complete", _count, None)
+    worker_id: str | None = _setting(
+        "this worker's id in a run of several (default: the rank that its launcher tells)", _text, None
+    )
+    world_size: int | None = _setting(
+        "how many workers the run needs to be complete (default: what their launcher says)", _count, None
+    )
     resume_run_id: str | None = _setting("the run to go on with", _text, None)
     resume_checkpoint: str | None = _setting("the checkpoint to go on from, for the training script", _text, None)
     store: str | None = _setting("the store that readers open (default: the local one)", _text, None)
@@ -109,12 +168,13 @@ class SettingRow:
     variable: str
     default: object
     doc: str
+    secret: bool = False
 
 
 def settings_table() -> list[SettingRow]:
     """Return the documented table, a row a setting."""
     return [
-        SettingRow(field.name, _variable(field.name), field.default, field.metadata["doc"])
+        SettingRow(field.name, _variable(field.name), field.default, field.metadata["doc"], field.metadata["secret"])
         for field in attrs.fields(Settings)
     ]
 
@@ -134,7 +194,8 @@ def load_settings(environ: Mapping[str, str] | None = None, start: Path | None =
     fields = {field.name: field for field in attrs.fields(Settings)}
     for name in in_file:
         if name not in fields:
-            raise ConfigurationError(f"{path}: {name}", in_file[name], "no such setting", f"Known: {', '.join(fields)}")
+            shown = "***" if _may_be_secret(name, in_file[name]) else in_file[name]
+            raise ConfigurationError(f"{path}: {name}", shown, "no such setting", f"Known: {', '.join(fields)}")
     values: dict[str, Any] = {}
     for name, field in fields.items():
         variable = _variable(name)
@@ -150,7 +211,13 @@ def _parse(where: str, value: object, field: attrs.Attribute[Any]) -> Any:
     try:
         return field.metadata["parse"](value)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(where, value, str(error)) from error
+        shown = "***" if field.metadata["secret"] else value
+        raise ConfigurationError(where, shown, str(error)) from error
+
+
+def _may_be_secret(name: str, value: object) -> bool:
+    """Tell whether what stands under an unknown name could be a key that was put there by mistake."""
+    return any(word in name.lower() for word in ("key", "token", "secret", "pass")) or "xtk_" in str(value)
 
 
 def _find_file(environ: Mapping[str, str], start: Path | None) -> Path | None:

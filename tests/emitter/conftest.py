@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scripts import Script, scripts_in
 
 from xtrack_protocol.emitter import Run, Tracker
 from xtrack_protocol.ir import Envelope
@@ -56,9 +54,11 @@ class Spool:
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spool:
-    """A spool that XTRACK_DIR names; no other variable of ours is set, and the folder is nobody's repository."""
+    """A spool that XTRACK_DIR names; no other variable of ours or of a launcher is set, and the folder is nobody's
+    repository.
+    """
     for name in list(os.environ):
-        if name.startswith("XTRACK_"):
+        if name.startswith(("XTRACK_", "SLURM_", "OMPI_", "PMI", "TORCHELASTIC_")) or name in {"RANK", "WORLD_SIZE"}:
             monkeypatch.delenv(name)
     root = tmp_path / "home"
     monkeypatch.setenv("XTRACK_DIR", str(root))
@@ -103,23 +103,7 @@ def strict(spool: Spool) -> Iterator[Memory]:
     run.end()
 
 
-Script = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
 def script(spool: Spool, tmp_path: Path) -> Script:
     """Run Python code in a process of its own, as a script; it may take 60 s."""
-
-    def run(code: str, *arguments: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "script.py"
-        path.write_text(textwrap.dedent(code))
-        return subprocess.run(
-            [sys.executable, "-W", "error", str(path), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, **env},
-        )
-
-    return run
+    return scripts_in(tmp_path)

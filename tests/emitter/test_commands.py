@@ -127,6 +127,16 @@ def test_a_slow_callback_holds_up_nobody(memory: Any) -> None:
     assert answers(memory)[-1] == CommandResult("r", "c1", "ok", "stop: True, 0")
 
 
+def test_a_repeated_command(memory: Any) -> None:
+    """Carried out once, and answered as the first time. spec: CTL-2.3"""
+    send(memory, command("pause"), command("pause"))
+    assert [one.type for one in memory.run.commands()] == ["pause"]
+    assert len(answers(memory)) == 1
+    send(memory, command("pause"))
+    assert list(memory.run.commands()) == []
+    assert answers(memory) == [CommandResult("r", "c1", "ok")] * 2
+
+
 def test_what_is_not_for_us(memory: Any) -> None:
     send(
         memory, command("pause", 1, run_id="other"), command("pause", 2, worker_id="7"), command("pause", 3, run_id="r")
@@ -144,6 +154,12 @@ def test_what_waits_at_the_end_is_answered(memory: Any) -> None:
     (answer,) = answers(memory)
     assert (answer.status, answer.command_id) == ("error", "c1")
     assert list(memory.run.commands()) == []
+
+
+def test_what_nobody_has_looked_at_is_answered_at_the_end(memory: Any) -> None:
+    send(memory, command("pause", 1))
+    memory.run.end()
+    assert [(answer.status, answer.command_id) for answer in answers(memory)] == [("error", "c1")]
 
 
 def test_by_the_mailbox(spool: Any) -> None:

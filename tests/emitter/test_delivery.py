@@ -238,7 +238,7 @@ def test_a_peer_that_knows_the_published_events_only(spool: Any) -> None:
     assert kinds == ["run_start", "status", "log", "log", "log", "log", "metric", "run_end"]
     assert [event.meta.seq for event in events] == list(range(1, 9))
     start = events[0].payload
-    assert (start.resume, start.world_size, start.sub) == (None, None, False)
+    assert (start.resume, start.world_size, start.sub) == (None, 2, False)  # older readers ignore what they don't know
     tags, summary, alert, short = [event.payload for event in events if isinstance(event.payload, LogEntry)]
     assert (tags.message, tags.fields) == ("tags", {"a": "b"})
     assert (summary.message, summary.fields) == ("summary", {"best": 0.5})
@@ -277,6 +277,8 @@ def test_artifacts(memory: Any, tmp_path: Path) -> None:
     assert (memory.last.size_bytes, memory.last.checksum) == (3, None)
     run.log_artifact(file, checksum="md5:x", size=9)
     assert (memory.last.size_bytes, memory.last.checksum) == (9, "md5:x")
+    run.log_artifact(file, checksum="AB" * 32)
+    assert memory.last.checksum == "sha256:" + "ab" * 32  # spec: VAL-8
     run.log_artifact(os.fsencode(file), checksum=True, upload=None)
     assert (memory.last.checksum, memory.last.upload_strategy) == (digest, None)
     run.log_artifact(tmp_path)

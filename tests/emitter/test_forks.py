@@ -19,6 +19,7 @@ from xtrack_protocol import current_run, log_metric
 from xtrack_protocol import start_run as start_current
 from xtrack_protocol.emitter import Tracker
 from xtrack_protocol.ir import Metric, RunEnd, RunStart
+from xtrack_protocol.wire import FrameDecoder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -91,6 +92,19 @@ def test_a_child_has_its_own_stream(spool: Any) -> None:
     assert state.status == "completed"
     assert state.metrics["child"].count == 2
     assert {stream.sub for stream in state.streams} == {True, False}
+
+
+def test_a_child_says_that_it_is_one_over_a_descriptor_too(spool: Any) -> None:
+    reading, writing = os.pipe()
+    run = Tracker.start_run(transport=f"stdio:{writing}", world_size=2, strict=True)
+    wait(fork(lambda: run.log_metric("child", 1.0)))
+    run.end()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        frames = FrameDecoder().feed(pipe.read())
+    starts = [frame.envelope.payload for frame in frames if frame.envelope and frame.envelope.event_type == "run_start"]
+    assert [(start.sub, start.world_size) for start in starts] == [(False, 2), (True, None)]  # type: ignore[union-attr]
+    assert spool.streams() == {}
 
 
 def test_a_silent_child_leaves_no_trace(spool: Any) -> None:

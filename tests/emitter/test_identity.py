@@ -279,6 +279,9 @@ def test_credentials_are_stripped(url: str, stripped: str) -> None:
         (["--tokenizer", "gpt2", "--max-tokens=512"], ["--tokenizer", "gpt2", "--max-tokens=512"]),
         (["--passes", "3", "--bypass"], ["--passes", "3", "--bypass"]),
         (["https://u:p@host/x"], ["https://host/x"]),
+        (["--key", "abc", "--metric-key", "loss"], ["--key", "***", "--metric-key", "loss"]),
+        (["XTRACK_KEY=abc", "--xtrack-key", "abc"], ["XTRACK_KEY=***", "--xtrack-key", "***"]),
+        (["--xtrack-key-file", "a.key", "a=xtk_k1_abc-d"], ["--xtrack-key-file", "a.key", "a=xtk_***"]),
     ],
 )
 def test_secrets_in_arguments(arguments: list[str], shown: list[str]) -> None:
@@ -292,6 +295,45 @@ def test_environment_by_allow_list() -> None:
     assert found.python_version
     assert found.platform
     assert found.hostname
+
+
+def test_no_secret_of_the_environment_is_recorded_even_where_all_of_it_is_asked_for() -> None:
+    secrets = {
+        "XTRACK_KEY": "canary",
+        "xtrack_key": "canary",
+        "MY_KEY": "canary",
+        "KEY": "canary",
+        "MYSQL_PWD": "canary",
+        "SENTRY_DSN": "canary",
+        "HTTP_COOKIE": "canary",
+        "REGISTRY_AUTH": "canary",
+        "NOTE": "use xtk_k1_canary",
+        "PEM": "-----BEGIN EC PRIVATE KEY-----\ncanary",
+        "A": "AKIAABCDEFGHIJKLMNOP",
+        "B": "ghp_canarycanarycanarycanary",
+        "C": "hf_canarycanarycanarycanary",
+        "D": "sk-proj-canarycanarycanary",
+        "E": "eyJhbGciOiJI.eyJzdWIiOiJj.canary",
+        "F": "host=db password=canary",
+        "G": '{"api_key": "canary", "token": "canary"}',
+    }
+    harmless = {
+        "PWD": "/work",
+        "OLDPWD": "/",
+        "AUTHOR": "ada",
+        "KEYBOARD": "us",
+        "MONKEY": "see",
+        "RANK": "0",
+        "XTRACK_KEY_FILES": "",
+        "TASK": "sk-learn",
+    }
+    urls = {"PROXY": "http://me:canary@proxy:80/", "DB": "postgres://me:can@ary@db/x and tcp://canary@h"}
+    found = find_environment(("*",), {**secrets, **harmless, **urls}).env_vars
+    assert found == {
+        **{name: value for name, value in harmless.items() if name != "XTRACK_KEY_FILES"},
+        "PROXY": "http://proxy:80/",
+        "DB": "postgres://db/x and tcp://h",
+    }
 
 
 def test_source(spool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

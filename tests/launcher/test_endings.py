@@ -241,7 +241,7 @@ def test_other_starts_that_can_not_be(manager, tmp_path):
     with pytest.raises(LaunchError, match="no such folder"):
         manager.start_run("true", cwd=tmp_path / "no")
     with pytest.raises(ConfigurationError, match="Known: local, stdio"):
-        manager.start_run("true", transport="tcp")
+        manager.start_run("true", transport="file")
     with pytest.raises(ConfigurationError, match="fd or stdout"):
         manager.start_run("true", stdio_frames="stdin")
     for run_id in ("", "x" * 2000, "\ud800"):

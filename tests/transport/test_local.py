@@ -22,7 +22,7 @@ from xtrack_protocol.transport import (
     StreamInfo,
     open_transport,
 )
-from xtrack_protocol.transport.unix import UnixTransport
+from xtrack_protocol.transport.remote import TcpTransport, UnixTransport
 from xtrack_protocol.wire import encode
 
 STREAM = StreamId("r", "", "5e55")
@@ -125,6 +125,9 @@ def test_transports_by_name(tmp_path):
         "stdio": (StdioTransport, "fd:7"),
         "stdio:1": (StdioTransport, "fd:1"),
         "unix": (UnixTransport, f"unix:{tmp_path / 's'}"),
+        "tcp": (TcpTransport, "tcp://localhost:9999"),
+        "tcp://h:1": (TcpTransport, "tcp://h:1"),
+        "tls:h:1": (TcpTransport, "tls://h:1"),
         "unix:/x.sock": (UnixTransport, "unix:/x.sock"),
         "memory": (MemoryTransport, "memory:"),
         "null": (NullTransport, "null:"),
@@ -133,13 +136,13 @@ def test_transports_by_name(tmp_path):
         transport = open_transport(spec, settings)
         assert type(transport) is kind
         assert transport.address == address
-        assert transport.name == spec.split(":")[0]
+        assert transport.name == spec.split(":")[0].replace("tls", "tcp")
     assert {spec.split(":")[0] for spec in cases} == set(TRANSPORTS)
 
 
-@pytest.mark.parametrize("spec", ["", "locale", "LOCAL", "tcp", "stdio:one", "stdio:-1", "http://x", "nul"])
+@pytest.mark.parametrize("spec", ["", "locale", "LOCAL", "tcps", "stdio:one", "stdio:-1", "http://x", "nul"])
 def test_transports_that_there_are_not(spec):
     with pytest.raises(ConfigurationError, match="XTRACK_TRANSPORT") as caught:
         open_transport(spec, Settings())
     if not spec.startswith("stdio"):
-        assert "Known: local, file" in str(caught.value)
+        assert "Known: local, tcp" in str(caught.value)

@@ -62,14 +62,15 @@ for name in gone[2 if platform == "darwin" else 0:]:
     if hasattr(os, name) and not (platform == "darwin" and name not in ("fdatasync",)):
         delattr(os, name)
 for name in ("xtrack_protocol", "xtrack_protocol.ir", "xtrack_protocol.wire", "xtrack_protocol.spool",
-             "xtrack_protocol.transport", "xtrack_protocol.transport.unix", "xtrack_protocol.settings"):
+             "xtrack_protocol.transport", "xtrack_protocol.transport.remote", "xtrack_protocol.settings"):
     importlib.import_module(name)
 
 from pathlib import Path
 from xtrack_protocol.errors import XTrackError
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.transport import *
-from xtrack_protocol.transport.unix import UnixTransport
+from xtrack_protocol.net.endpoint import Endpoint
+from xtrack_protocol.transport.remote import UnixTransport
 from xtrack_protocol.wire import frame_payload
 here = Path(sys.argv[2])
 info = StreamInfo(stream=StreamId("r", "", "s"))
@@ -82,7 +83,7 @@ for transport in (LocalTransport(here / "home"), FileTransport(here / "events.bi
 assert (here / "events.bin").read_bytes() == frame_payload(b"{}")
 if platform == "win32":
     try:
-        UnixTransport(here / "s").open(info)
+        UnixTransport(Endpoint(scheme="unix", path=here / "s"), here / "home").open(info)
     except XTrackError as error:
         assert "no Unix sockets" in str(error), error
     else:

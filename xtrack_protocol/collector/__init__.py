@@ -1,7 +1,7 @@
 """Who listens: the collector, which feeds a store, and the launcher, which starts workers and watches them."""
 
 from xtrack_protocol.collector.channel import CollectorTransport
-from xtrack_protocol.collector.collector import Collector, GapPolicy, Outcome, Pushed
+from xtrack_protocol.collector.collector import BatchOutcome, Collector, GapPolicy, Outcome, Pushed, StreamBatch
 from xtrack_protocol.collector.commands import send_command
 from xtrack_protocol.collector.hub import AsyncSubscription, Missed, Subscription
 from xtrack_protocol.collector.launched import LaunchedRun
@@ -10,6 +10,7 @@ from xtrack_protocol.collector.replay import ReplayReport, Speed
 
 __all__ = [
     "AsyncSubscription",
+    "BatchOutcome",
     "Collector",
     "CollectorTransport",
     "GapPolicy",
@@ -20,6 +21,7 @@ __all__ = [
     "ReplayReport",
     "RunManager",
     "Speed",
+    "StreamBatch",
     "Subscription",
     "describe_command",
     "send_command",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -15,7 +16,7 @@ from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.ir import Envelope, RunEnd, RunStart, Skip, run_id_text
 from xtrack_protocol.runs import RunState, StreamLost
 from xtrack_protocol.session import RangeSet, StreamId, StreamResolver
-from xtrack_protocol.storage import Incoming, Storage
+from xtrack_protocol.storage import AppendResult, Incoming, Storage
 from xtrack_protocol.wire import Frame, encode, is_control
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ Outcome: TypeAlias = Literal["stored", "duplicate", "conflict", "gap", "run_dele
 run, so that nobody knows where to put it.
 """
 
+_CURSORS_MAX: Final = 4096
+"""Streams of which is kept in memory what the store has of them."""
+
 DEFAULT_SOURCE: Final = "here"
 """The source of events that are pushed without saying where they come from."""
 
@@ -45,6 +49,29 @@ class Pushed:
     reason: str = ""
     ambiguous: bool = False
     """Whether its source held another event of the same derived identity before. spec: STR-8"""
+
+
+@attrs.frozen
+class StreamBatch:
+    """Frames of one stream on their way into a store.
+
+    ``source``: where they came from, for streams without session ids (spec: STR-2.3); None: that doesn't matter.
+    """
+
+    stream: StreamId
+    frames: Sequence[Frame]
+    received_at_us: int
+    source: Hashable | None = None
+
+
+@attrs.define
+class BatchOutcome:
+    """What became of a StreamBatch. ``refused``: seqs with codes. ``ended``: a run_end was in it. spec: CTL-3.9"""
+
+    stored: int = 0
+    duplicates: int = 0
+    refused: list[tuple[int, str]] = attrs.field(factory=list)
+    ended: bool = False
 
 
 @attrs.define
@@ -151,6 +178,7 @@ class Collector:
         """Take a batch of frames of one source in one step, all or nothing, and return what became of each."""
         received = self._clock() if received_at_us is None else received_at_us
         with self._lock:
+            self._forget_cursors()
             pushed, items = self._sort(frames, self._sources.setdefault(source, _Source()), run_id)
             stored = self._append(items, received, pushed)
         self.hub.notify(stored)
@@ -168,6 +196,28 @@ class Collector:
             stored = self._append(items, self._clock(), pushed)
         self.hub.notify(stored)
         return pushed
+
+    def push_batches(self, batches: Sequence[StreamBatch]) -> list[BatchOutcome]:
+        """Take frames of many streams in one transaction of the store, all or nothing; say what became of each batch.
+
+        For who receives from many peers at once. Damaged frames and those of no stream are no part of a batch.
+        """
+        with self._lock:
+            outcomes = [BatchOutcome() for _ in batches]
+            incoming: list[Incoming] = []
+            ends: list[int] = []
+            self._forget_cursors()
+            for batch, outcome in zip(batches, outcomes, strict=True):
+                self._take_batch(batch, outcome, incoming)
+                ends.append(len(incoming))
+            try:
+                result = self.store.append(incoming)
+            except BaseException:
+                self._cursors.clear()  # they count what was not stored after all
+                raise
+            stored = self._settle(batches, outcomes, incoming, ends, result)
+        self.hub.notify(stored)
+        return outcomes
 
     def bind_source(self, source: Hashable, run_id: str) -> None:
         """Say that ``source`` was started for ``run_id``: the first run that it names is taken for that one.
@@ -203,10 +253,10 @@ class Collector:
 
         A worker without session ids that began anew in the same source has left its earlier session, which is told to
         the store, so that the later one can take over its vote. What became of the others is for whoever watched the
-        worker to say. spec: FLD-4.2, FLD-5.4
+        worker to say. Raises StorageError; the source is to be closed again then. spec: FLD-4.2, FLD-5.4
         """
         with self._lock:
-            known = self._sources.pop(source, None)
+            known = self._sources.get(source)
         if known is None:
             return []
         for streams in known.starts.values():
@@ -215,6 +265,8 @@ class Collector:
                 if not seen.ended:
                     detail = "the same worker began another session in the same source"
                     self.store.mark_lost(StreamLost(stream, seen.last_ts, "vanished", seen.seqs.last or 0, detail))
+        with self._lock:
+            self._sources.pop(source, None)
         return [
             stream
             for stream, seen in known.streams.items()
@@ -342,6 +394,56 @@ class Collector:
             pushed[item.place] = outcome
         return stored
 
+    def _take_batch(self, batch: StreamBatch, outcome: BatchOutcome, incoming: list[Incoming]) -> None:
+        """Add what of ``batch`` may be stored to ``incoming``."""
+        stream, received = batch.stream, batch.received_at_us
+        source = None if batch.source is None else self._sources.setdefault(batch.source, _Source())
+        items = [_Item(frame.envelope, frame.raw, stream, 0, False) for frame in batch.frames if frame.envelope]
+        if self._gap_policy == "reject":
+            taken = self._without_gaps(items, [_UNDECIDED])
+            kept = {id(item) for item in taken}
+            outcome.refused += [(item.envelope.meta.seq, "gap") for item in items if id(item) not in kept]
+            items = taken
+        for item in items:
+            envelope = item.envelope
+            if source is not None and not isinstance(envelope.payload, Skip):
+                _note(source, stream, envelope)
+            if isinstance(envelope.payload, RunEnd):
+                outcome.ended = True
+            incoming.append(Incoming(stream, envelope, item.raw, received))
+
+    def _settle(
+        self,
+        batches: Sequence[StreamBatch],
+        outcomes: Sequence[BatchOutcome],
+        incoming: Sequence[Incoming],
+        ends: Sequence[int],
+        result: AppendResult,
+    ) -> list[tuple[str, int]]:
+        """Fill in the outcomes; return runs and positions of what was new."""
+        stored: list[tuple[str, int]] = []
+        deleted: dict[str, bool] = {}
+        begin = low = low_conflict = 0
+        for batch, outcome, end in zip(batches, outcomes, ends, strict=True):
+            high = bisect_left(result.stored, end, low)
+            high_conflict = bisect_left(result.conflicts, end, low_conflict)
+            outcome.stored = high - low
+            if high > low:
+                stored.append((batch.stream.run_id, result.positions[high - 1]))
+            if end - begin > high - low:  # else all of it was new, as usual
+                items = [item for item in incoming[begin:end] if not isinstance(item.envelope.payload, Skip)]
+                others = len(items) - outcome.stored - (high_conflict - low_conflict)
+                outcome.refused += [
+                    (incoming[place].envelope.meta.seq, "seq_conflict")
+                    for place in result.conflicts[low_conflict:high_conflict]
+                ]
+                if others and result.dropped and self._is_deleted(batch.stream.run_id, deleted):
+                    outcome.refused += [(item.envelope.meta.seq, "run_deleted") for item in items]
+                else:
+                    outcome.duplicates = others
+            begin, low, low_conflict = end, high, high_conflict
+        return stored
+
     def _is_deleted(self, run_id: str, known: dict[str, bool]) -> bool:
         if run_id not in known:
             try:
@@ -351,6 +453,11 @@ class Collector:
             else:
                 known[run_id] = False
         return known[run_id]
+
+    def _forget_cursors(self) -> None:
+        """Have no more of them than a bound; the store has them all, once what they count is in it."""
+        if len(self._cursors) > _CURSORS_MAX:
+            self._cursors.clear()
 
     def _without_gaps(self, items: Iterable[_Item], pushed: list[Pushed]) -> list[_Item]:
         """Refuse what stands above a gap of its stream. spec: STR-6.4"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,9 @@ BATCH: Final = 256
 POLL_SECONDS: Final = 0.2
 """Seconds between two looks at the store for what others put there."""
 
+_REMEMBERED: Final = 4096
+"""Runs of which the last position is kept."""
+
 _ENDED: Final = frozenset({"completed", "failed", "killed", "lost"})
 
 
@@ -38,7 +41,7 @@ class Hub:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Callable[[], None]]] = {}
-        self._last: dict[str, int] = {}
+        self._last: OrderedDict[str, int] = OrderedDict()
 
     def add(self, run_id: str, wake: Callable[[], None]) -> None:
         """Call ``wake``, which must not block or raise, whenever the run has new events."""
@@ -58,13 +61,23 @@ class Hub:
         """Say that events were stored: pairs of a run's id and the position of one of its new events."""
         last = dict(positions)  # positions ascend, so that each run's last one stays
         with self._lock:
-            self._last.update(last)
+            for run_id, position in last.items():
+                self._last[run_id] = position
+                self._last.move_to_end(run_id)
+            self._forget()
             woken = [wake for run_id in last for wake in self._waiting.get(run_id, ())]
         for wake in woken:
             wake()
 
+    def _forget(self) -> None:
+        """Drop the runs of which nothing has come for long; not those that somebody waits for."""
+        for _ in range(len(self._last) - _REMEMBERED):
+            run_id, position = self._last.popitem(last=False)
+            if run_id in self._waiting:
+                self._last[run_id] = position
+
     def last_position(self, run_id: str) -> int:
-        """Return the position of the last event announced for the run; 0 for none."""
+        """Return the position of the last event announced for the run; 0 for none, or where that was long ago."""
         with self._lock:
             return self._last.get(run_id, 0)
 

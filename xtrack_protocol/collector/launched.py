@@ -22,6 +22,7 @@ from xtrack_protocol.collector.process import (
     wait_unreaped,
     wait_until,
 )
+from xtrack_protocol.emitter.ending import STRANGER_SECONDS, left_text, wait_for_collector_unless
 from xtrack_protocol.emitter.stream import StreamEmitter, say
 from xtrack_protocol.errors import LaunchError, RunNotFound, SpoolError, XTrackError
 from xtrack_protocol.ir import Command, CommandResult, EndStatus, ErrorInfo, Json, RunEnd
@@ -139,6 +140,8 @@ class LaunchedRun:
         store: Callable[[], Storage],
         lock: FileLock | None,
         started: float,
+        *,
+        end_timeout: float = 0.0,
     ) -> None:
         self.run_id = run_id
         self.pid: int = spawned.process.pid
@@ -149,6 +152,8 @@ class LaunchedRun:
         self._store = store
         self._lock = lock
         self._started = started
+        self._end_timeout = end_timeout  # seconds that a collector elsewhere is waited for
+        self._hurry = threading.Event()
         self._state_lock = threading.Lock()
         self._stopping = False
         self._exited = threading.Event()
@@ -237,8 +242,11 @@ class LaunchedRun:
     def pass_on(self, number: int) -> None:
         """Send the worker, and what it has started, a signal that its launcher got.
 
-        A SIGINT that came from the keyboard of a shared terminal has reached it already, and isn't sent twice.
+        A SIGINT that came from the keyboard of a shared terminal has reached it already, and isn't sent twice. Once the
+        worker has ended, it stops the waiting for a collector.
         """
+        if self._exited.is_set():
+            self._hurry.set()
         if number == signal.SIGINT and not self._spawned.own_group:
             return
         if not self._exited.is_set():
@@ -305,4 +313,18 @@ class LaunchedRun:
             self.complain(f"what became of the workers could not be read: {problem}")
         finally:
             self._observer.emit(RunEnd(self.run_id, status, error, duration_ms=duration_ms))
+            self._deliver()
             self._observer.close()
+
+    def _deliver(self) -> None:
+        """Wait for a collector elsewhere, if there is one, also for what a worker that was killed has left."""
+        delivery = self._observer.transport.delivery()
+        if delivery is None:
+            return
+        seconds = self._end_timeout
+        if not delivery.connections:  # it had the whole run to come
+            seconds = min(seconds, max(0.0, STRANGER_SECONDS - (time.monotonic() - self._started)))
+        wait_for_collector_unless(self._observer, seconds, self._hurry.is_set)
+        left = left_text(self.run_id, self._observer.transport.delivery())
+        if left:
+            self.complain(left)

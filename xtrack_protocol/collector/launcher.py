@@ -3,6 +3,7 @@
 By default a worker logs to this machine's spool, by itself: the launcher only watches, and what is logged outlives
 both. The launcher writes a stream of its own, marked as an observer, so that a command which knows nothing of tracking
 is a run all the same. For workers that speak the published protocol over a descriptor there is ``transport="stdio"``.
+With a collector elsewhere (``tcp``, ``tls``, ``unix``) both write to the spool as well, and ship it.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from xtrack_protocol.settings import load_settings
 from xtrack_protocol.spool import FileLock, SpoolDir, lock_path, make_private_dir, streams_of
 from xtrack_protocol.storage import Storage
 from xtrack_protocol.transport import LocalTransport, Transport
+from xtrack_protocol.transport.open import REMOTE, open_observer
 from xtrack_protocol.wire import FrameDecoder, SalvageDecoder
 
-LaunchTransport: TypeAlias = Literal["local", "stdio"]
 FramesFrom: TypeAlias = Literal["fd", "stdout"]
 
 LAUNCHER_WORKER: Final = "launcher"
 """The worker id of the launcher's own stream."""
 
 _SECRET_IN_TEXT: Final = re.compile(
-    r"(?i)([\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credential)[\w-]*(?:\s*=\s*|\s*:\s*|\s+))"
+    r"(?i)([\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|xtrack[_-]key|credential)[\w-]*(?:\s*=\s*|\s*:\s*|\s+))"
     r"(\"[^\"]*\"|'[^']*'|\S+)"
 )
 _CREDENTIALS_IN_TEXT: Final = re.compile(r"(\b\w[\w+.-]*://)[^/@\s]*@")
@@ -101,6 +102,13 @@ class _Order:
         )
 
 
+class _Observer(StreamEmitter):
+    """The launcher's own stream. That a collector elsewhere isn't there is told by the worker, and when it ends."""
+
+    def warn(self, kind: str, text: str, *, quietly: bool = False) -> None:
+        super().warn(kind, text, quietly=quietly or kind == "collector")
+
+
 class RunManager:
     """Starts runs and keeps hold of them. Thread-safe.
 
@@ -110,8 +118,9 @@ class RunManager:
 
     def __init__(self, store: Storage | None = None, root: str | Path | None = None) -> None:
         chosen = root if root is not None else root_of_local(store) if store is not None else None
-        self._settings = load_settings()
-        self._spool = SpoolDir(Path(SpoolDir(chosen if chosen is not None else self._settings.dir).root).absolute())
+        settings = load_settings()
+        self._spool = SpoolDir(Path(SpoolDir(chosen if chosen is not None else settings.dir).root).absolute())
+        self._settings = attrs.evolve(settings, dir=self._spool.root)
         self._given = store
         self._local: Storage | None = None
         self._collector: Collector | None = None
@@ -159,7 +168,7 @@ class RunManager:
         experiment_id: str | None = None,
         parent_run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
-        transport: LaunchTransport = "local",
+        transport: str | None = None,
         resume: bool = False,
         resume_checkpoint: str | None = None,
         stdio_frames: FramesFrom = "fd",
@@ -169,19 +178,20 @@ class RunManager:
         The worker has our standard input, output and error, our environment with ``env`` on top, and XTRACK_RUN_ID,
         XTRACK_TRANSPORT, XTRACK_DIR and XTRACK_EXPERIMENT, by which a script that tracks finds its run.
 
-        ``transport``: "local" (the default: the worker writes to the spool; everything survives the launcher's death)
-        or "stdio": frames come on a socket at descriptor 3, for workers of any language. Commands go back on the same
-        socket; workers that read commands from standard input only aren't reached, for that is left alone. What the
-        launcher hasn't read yet dies with it. ``stdio_frames="stdout"`` takes frames from the worker's standard output
-        instead, for those that know no other; what else it prints there is lost.
+        ``transport``: "local" (the worker writes to the spool; everything survives the launcher's death); "tcp", "tls"
+        or "unix", with an address or without (it writes to the spool, and ships that to a collector; so does the
+        launcher); or "stdio": frames come on a socket at descriptor 3, for workers of any language. Commands go back on
+        the same socket; workers that read commands from standard input only aren't reached, for that is left alone.
+        What the launcher hasn't read yet dies with it. ``stdio_frames="stdout"`` takes frames from the worker's
+        standard output instead, for those that know no other; what else it prints there is lost. The default is the
+        setting where that leads to a collector, else "local".
 
         A run id that has live workers or a launcher is refused; one that is over needs ``resume``, and its earlier
         sessions then vote no more (spec: FLD-8). Raises CommandNotFound, CommandNotExecutable, LaunchError,
         ConfigurationError, SpoolError or TransportError; nothing is recorded then. After the start, nothing that goes
         wrong with tracking stops the worker: see ``problems``.
         """
-        if transport not in {"local", "stdio"}:
-            raise ConfigurationError("transport", transport, "a launcher has no such transport", "Known: local, stdio")
+        transport = self._transport_of(transport)
         if stdio_frames not in {"fd", "stdout"}:
             raise ConfigurationError("stdio_frames", stdio_frames, "must be fd or stdout")
         order = _Order(
@@ -199,14 +209,24 @@ class RunManager:
         self._set_environment(order, transport, stdio_frames, resume_checkpoint)
         check_command(command, cwd, order.env)
         with self._reserved(order.run_id):
-            run = self._start_local(order) if transport == "local" else self._start_stdio(order, stdio_frames)
+            if transport == "stdio":
+                run = self._start_stdio(order, stdio_frames)
+            else:
+                run = self._start_local(order, open_observer(transport, self._settings))
             with self._lock:
                 self._runs[order.run_id] = run
         return run
 
-    def _set_environment(
-        self, order: _Order, transport: LaunchTransport, frames: FramesFrom, checkpoint: str | None
-    ) -> None:
+    def _transport_of(self, asked: str | None) -> str:
+        configured = self._settings.transport
+        if asked is None:
+            return configured if configured.partition(":")[0] in REMOTE else "local"
+        if asked not in {"local", "stdio"} and asked.partition(":")[0] not in REMOTE:
+            known = ", ".join(("local", "stdio", *REMOTE))
+            raise ConfigurationError("transport", asked, "a launcher has no such transport", f"Known: {known}")
+        return asked
+
+    def _set_environment(self, order: _Order, transport: str, frames: FramesFrom, checkpoint: str | None) -> None:
         env = order.env
         env["XTRACK_RUN_ID"] = order.run_id
         env["XTRACK_TRANSPORT"] = transport
@@ -234,15 +254,24 @@ class RunManager:
             with self._lock:
                 self._starting.discard(run_id)
 
-    def _start_local(self, order: _Order) -> LaunchedRun:
+    def _start_local(self, order: _Order, transport: LocalTransport) -> LaunchedRun:
         run_dir = self._spool.run_dir(order.run_id)
         with _Claim(run_dir, order) as claim:
             order = claim.order
-            spawned, observer, started = self._spawn(order, LocalTransport(self._spool.root), claim, frames=None)
+            spawned, observer, started = self._spawn(order, transport, claim, frames=None)
             link = LocalLink(
                 self._spool.root, run_dir, self._spool.mailbox(order.run_id), order.run_id, set(claim.streams)
             )
-            return LaunchedRun(order.run_id, spawned, link, observer, self.local_store, claim.keep(), started)
+            return LaunchedRun(
+                order.run_id,
+                spawned,
+                link,
+                observer,
+                self.local_store,
+                claim.keep(),
+                started,
+                end_timeout=self._settings.end_timeout,
+            )
 
     def _start_stdio(self, order: _Order, frames: FramesFrom) -> LaunchedRun:
         collector = self.collector
@@ -280,7 +309,7 @@ class RunManager:
     ) -> tuple[Spawned, StreamEmitter, float]:
         """Start the process, and record that it was; when it can't be started, nothing is recorded."""
         stream = StreamId(order.run_id, LAUNCHER_WORKER, new_session_id())
-        observer = StreamEmitter(transport, stream, additive=True, strict=False, attachments=None)
+        observer = _Observer(transport, stream, additive=True, strict=False, attachments=None)
         if claim:
             claim.made.append(lock_path(claim.run_dir, stream.session_id))
         begun_us, started = now_us(), time.monotonic()

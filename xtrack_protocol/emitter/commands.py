@@ -22,6 +22,9 @@ CommandCallback: TypeAlias = Callable[[Command], object]
 
 _POLL_SECONDS: Final = 0.2
 
+_REMEMBERED: Final = 1024
+"""Commands whose answers are kept, in case they come again."""
+
 
 class CommandQueue:
     """The commands of one run. Looks at the transport when asked; a thread looks only where callbacks want it.
@@ -42,7 +45,7 @@ class CommandQueue:
         self._polled: deque[Command] = deque()
         self._called: deque[Command] = deque()
         self._callbacks: list[tuple[str | None, CommandCallback]] = []
-        self._answered: set[str] = set()
+        self._answers: dict[str, CommandResult | None] = {}  # None: not answered yet
         self._looking = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -86,7 +89,7 @@ class CommandQueue:
 
     def close(self) -> None:
         """Stop looking, and say of what waits that nobody has carried it out."""
-        self._forget_parent()
+        self._look()  # what has come since the last look is answered, too. spec: CTL-4
         self._closed = True
         self._wake.set()
         for waiting in (self._polled, self._called):
@@ -110,7 +113,7 @@ class CommandQueue:
         self._forget_parent()
         if self._closed or not self._out.is_open:
             return
-        if self._pid != self._first_pid and self._out.transport.name != LocalTransport.name:
+        if self._pid != self._first_pid and not isinstance(self._out.transport, LocalTransport):
             return
         if not self._looking.acquire(blocking=False):
             return  # who is looking already sorts for all
@@ -129,11 +132,23 @@ class CommandQueue:
         except DecodeError as error:
             self._out.warn("command", f"a command could not be read: {error}")
             return
-        if not isinstance(command, Command) or not self._is_for_us(command):
+        if not isinstance(command, Command) or not self._is_for_us(command) or self._is_repeated(command):
             return
         if command.type == "stop":
             self._stop = True
         (self._called if self._callbacks_for(command) else self._polled).append(command)
+
+    def _is_repeated(self, command: Command) -> bool:
+        """Whether a command has come before; it is answered as the first time then. spec: CTL-2.3"""
+        if command.command_id in self._answers:
+            answer = self._answers[command.command_id]
+            if answer is not None:
+                self._out.answer(answer)
+            return True
+        self._answers[command.command_id] = None
+        if len(self._answers) > _REMEMBERED:
+            del self._answers[next(iter(self._answers))]
+        return False
 
     def _is_for_us(self, command: Command) -> bool:
         stream = self._out.stream
@@ -156,8 +171,9 @@ class CommandQueue:
         self._answer(command, "ok", "; ".join(messages) or None)
 
     def _answer(self, command: Command, status: AckStatus, message: str | None) -> None:
-        if command.command_id in self._answered:
+        if self._answers.get(command.command_id) is not None:
             return
-        self._answered.add(command.command_id)
         stream = self._out.stream
-        self._out.answer(CommandResult(stream.run_id, command.command_id, status, message, stream.worker_id or None))
+        answer = CommandResult(stream.run_id, command.command_id, status, message, stream.worker_id or None)
+        self._answers[command.command_id] = answer
+        self._out.answer(answer)

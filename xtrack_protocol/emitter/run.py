@@ -14,6 +14,7 @@ from typing_extensions import Self
 from xtrack_protocol.emitter import exits
 from xtrack_protocol.emitter.checks import Checks, Guard
 from xtrack_protocol.emitter.commands import CommandCallback, CommandQueue
+from xtrack_protocol.emitter.ending import delivered_text, end_seconds, left_text, wait_for_collector
 from xtrack_protocol.emitter.files import FileFacts, measure
 from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
 from xtrack_protocol.emitter.values import NotANumber, brief, error_info, flatten_params, to_number, to_text
@@ -63,7 +64,15 @@ class Run:
     """
 
     def __init__(
-        self, out: StreamEmitter, *, owner: bool, quiet: bool, resume_checkpoint: str | None, resumed: bool, hint: str
+        self,
+        out: StreamEmitter,
+        *,
+        owner: bool,
+        quiet: bool,
+        resume_checkpoint: str | None,
+        resumed: bool,
+        hint: str,
+        end_timeout: float,
     ) -> None:
         self._out = out
         self._emit = out.emit
@@ -71,11 +80,12 @@ class Run:
         self._owner = owner
         self._quiet = quiet
         self._hint = hint
+        self._end_timeout = end_timeout
         self._pid = os.getpid()
         self._started = time.monotonic()
         self._ended = False
         self._ending: Final = threading.Lock()  # taken once, by the first end(), and never given back
-        self._is_kept = False
+        self._is_kept = self._is_acked = False
         self._check = Checks(out)
         self._commands = CommandQueue(out)
         self.resume_checkpoint = resume_checkpoint
@@ -412,12 +422,12 @@ class Run:
             if chosen is None:
                 return False
             if self._ended:
-                return self._is_kept and chosen != "acked"
+                return self._is_acked if chosen == "acked" else self._is_kept
             return self._out.flush(chosen, float(timeout))
         return False
 
     def stats(self) -> RunStats:
-        """Return what has been accepted, dropped and refused so far."""
+        """Return what has been accepted, dropped and refused so far, and how far a collector elsewhere has got."""
         return self._out.stats()
 
     def end(
@@ -426,13 +436,16 @@ class Run:
         *,
         error: BaseException | ErrorInfo | str | None = None,
         final_metrics: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         """End the run, or leave it where it was only attached to. A second call does nothing. spec: EVT-RUN_END-1
 
+        ``timeout``: seconds to wait at most for a collector elsewhere to ack everything; default XTRACK_END_TIMEOUT.
+        What it hasn't got by then stays in the spool, and the command that ships it is printed (spec: EMT-3.3).
         In a forked child it ends that child's stream; the run goes on in its parent.
         """
         if os.getpid() != self._pid:
-            self._leave_child()
+            self._leave_child(timeout)
             return
         if self._ended or not self._ending.acquire(blocking=False):
             return
@@ -443,8 +456,9 @@ class Run:
                 self._out.finish(self._run_end(status, error, final_metrics) if self._owner else None)
         finally:
             self._ended = True
-            self._close()
-            if self._owner:
+            try:
+                self._close(timeout)
+            finally:
                 self._say_end(status)
 
     def _run_end(self, status: Any, error: Any, final_metrics: Any) -> RunEnd:
@@ -456,29 +470,39 @@ class Run:
         numbers = self._check.numbers("end: final_metrics", {} if final_metrics is None else final_metrics)
         return RunEnd(self._run_id, chosen, info, numbers, duration_ms)
 
-    def _close(self) -> None:
+    def _close(self, timeout: float | None) -> None:
         try:
             with Guard(self._out, "end"):
                 self._is_kept = self._out.flush("durable", 30.0)
+                seconds = end_seconds(self._out, timeout, self._end_timeout)
+                self._is_acked = wait_for_collector(self._out, seconds, quiet=self._quiet)
         finally:
             with Guard(self._out, "end"):
                 self._out.close()
 
-    def _leave_child(self) -> None:
+    def _leave_child(self, timeout: float | None) -> None:
         """In a forked child: end its own stream, if it has one. It says nothing of the run. spec: STR-3"""
         self._ended = True
         with Guard(self._out, "end"):
             self._commands.close()
             self._out.finish(None)
-        self._close()
+        self._close(timeout)
 
     def _say_end(self, status: object) -> None:
         stats = self._out.stats()
+        left = left_text(self._run_id, stats.delivery)
+        if left:
+            say(left)
+        if not self._owner:
+            return
         if stats.dropped:
             say(f"{stats.dropped} of {stats.dropped + stats.accepted} events of {self._run_id} were lost; see above")
         if not self._quiet:
             seconds = time.monotonic() - self._started
-            say(f"run {self._run_id} {to_text(status)} after {seconds:.1f} s, {stats.accepted} events.{self._hint}")
+            got = delivered_text(stats.delivery)
+            say(
+                f"run {self._run_id} {to_text(status)} after {seconds:.1f} s, {stats.accepted} events{got}.{self._hint}"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@ from xtrack_protocol.ir import (
 from xtrack_protocol.limits import FRAME_MAX_EMIT
 from xtrack_protocol.session import StreamId, as_published
 from xtrack_protocol.spool import make_private_dir, write_private
-from xtrack_protocol.transport import Promise, StreamInfo, Transport
+from xtrack_protocol.transport import Delivery, Promise, StreamInfo, Transport
 from xtrack_protocol.wire import encode
 
 _WARN_SECONDS: Final = 60.0
@@ -49,6 +49,7 @@ class RunStats:
 
     ``accepted``: events that the transport took. ``dropped``: events that it couldn't take, their seqs declared lost.
     ``refused``: calls with values that are no event. ``cut``: events whose text was too long. ``warnings``: by kind.
+    ``delivery``: how far a collector elsewhere has got; None where events go to none.
     """
 
     accepted: int
@@ -57,6 +58,7 @@ class RunStats:
     refused: int
     cut: int
     warnings: dict[str, int]
+    delivery: Delivery | None = None
 
 
 def new_session_id() -> str:
@@ -91,7 +93,7 @@ class StreamEmitter:
         self._forks: dict[int, threading.RLock] = {}
         self._pid = os.getpid()
         self._begin(stream)
-        transport.open(StreamInfo(stream=stream))
+        transport.open(StreamInfo(stream=stream, warn=self.warn))
         self._emitting_pid = self._pid
 
     def _begin(self, stream: StreamId) -> None:
@@ -141,6 +143,7 @@ class StreamEmitter:
             refused=self._refused,
             cut=self._cut,
             warnings={kind: count for kind, (count, _) in self._warned.items()},
+            delivery=self._transport.delivery(),
         )
 
     # ------------------------------------------------------------------------------------------ emitting
@@ -207,6 +210,11 @@ class StreamEmitter:
                     self._emit(*self._deferred.pop(0))
                 if last is not None:
                     self._emit(last, now_us())
+                if self._lost and self._transport.make_room():  # spec: DLV-7.2
+                    if last is None:
+                        self._declare_lost()
+                    else:
+                        self._emit(last, now_us())
             finally:
                 self._is_finished = True
 
@@ -319,6 +327,8 @@ class StreamEmitter:
         except (EncodeError, TransportError) as error:
             self.warn("command", f"the answer to a command could not be sent: {error}")
             return False
+        if not sent and self._transport.answers_as_events(result.command_id):
+            return self.emit(as_published(result))
         if not sent:  # whoever asked has given up: nothing that a line on stderr could help
             self.warn("unheard", "", quietly=True)
         return sent
@@ -412,7 +422,7 @@ class StreamEmitter:
             if self.is_open:
                 return  # another thread of this child was quicker
             try:
-                self._transport.open(StreamInfo(stream=self.stream))
+                self._transport.open(StreamInfo(stream=self.stream, warn=self.warn))
             except XTrackError as error:
                 self._emitting_pid = self._pid  # once is enough: its events are dropped, and counted
                 if self._strict:

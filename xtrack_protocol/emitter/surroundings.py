@@ -15,9 +15,18 @@ from xtrack_protocol.ir import EnvironmentInfo, SourceInfo
 _GIT_SECONDS: Final = 2.0
 _SECRET_NAME: Final = re.compile(
     r"(?i)((?<![a-z])pass(?![a-z])|passw(or)?d|passphrase|passcode|secret|token(?![a-z])|(api|access|private)[-_]?key"
-    r"|credential)"
+    r"|credential|xtrack[-_]key(?![a-z_-])|^-*key$)"
 )
-"""Not ``--tokenizer``, ``--max-tokens`` or ``--passes``, of which machine learning is full."""
+"""Not ``--tokenizer``, ``--max-tokens``, ``--passes`` or ``--metric-key``, of which machine learning is full."""
+_SECRET_VARIABLE: Final = re.compile(r"(?i)((?<![a-z])key(?![a-z])|auth(?!or)|cookie|_pwd|dsn(?![a-z]))")
+"""Of the environment nothing is lost by being strict: even ``MY_KEY`` and ``SSH_AUTH_SOCK`` stay out."""
+_OUR_KEY: Final = re.compile(r"xtk_[\w-]+")
+_SECRET_VALUE: Final = re.compile(
+    r"xtk_|PRIVATE KEY-----|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\b(gh[a-z]_|github_pat_|glpat-|hf_|sk-|xox[a-z]-)[\w-]{16}"
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.|(?i:(passw(or)?d|passphrase|secret|token|key)[\"']?\s*[=:])"
+)
+"""The beginnings of the commonest keys, and texts of settings that hold one."""
+_USER_IN_URL: Final = re.compile(r"(\b\w[\w+.-]*://)[^/?#\s]*@")
 
 
 def find_source() -> SourceInfo:
@@ -84,7 +93,8 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
         elif equals and _SECRET_NAME.search(name):
             shown.append(f"{name}=***")
         else:
-            shown.append(strip_credentials(argument) if "://" in argument else to_text(argument))
+            text = strip_credentials(argument) if "://" in argument else to_text(argument)
+            shown.append(_OUR_KEY.sub("xtk_***", text))
             hide_next = not equals and argument.startswith("-") and bool(_SECRET_NAME.search(argument))
     return shown
 
@@ -92,16 +102,20 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
 def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None = None) -> EnvironmentInfo:
     """Return Python, platform, host, and the environment variables whose names ``allowed`` lists (``*`` allowed).
 
-    No accelerator is asked: that could start a driver, or a framework, behind the script's back.
+    A variable whose name or value looks like a secret is left out, whatever ``allowed`` says; of URLs, user and
+    password are. No accelerator is asked: that could start a driver, or a framework, behind the script's back.
     """
     import fnmatch
     import platform
 
     environ = os.environ if environ is None else environ
     variables = {
-        name: to_text(value)
+        name: to_text(_USER_IN_URL.sub(r"\1", value))
         for name, value in sorted(environ.items())
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed) and not _SECRET_NAME.search(name)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
+        and not _SECRET_NAME.search(name)
+        and not _SECRET_VARIABLE.search(name)
+        and not _SECRET_VALUE.search(value)
     }
     return EnvironmentInfo(
         python_version=platform.python_version(),

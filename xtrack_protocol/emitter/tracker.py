@@ -11,6 +11,8 @@ from typing import Any, Final
 import attrs
 
 from xtrack_protocol.emitter import exits
+from xtrack_protocol.emitter.launch import launch_run_id
+from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
@@ -23,9 +25,11 @@ from xtrack_protocol.settings import Settings, load_settings
 from xtrack_protocol.spool import SpoolDir, is_locked, lock_path, safe_name, segments, streams_of
 from xtrack_protocol.transport import LocalTransport, Transport, open_transport
 
-_bound: Final[dict[int, object]] = {}
-"""By process, which call of start_run has taken XTRACK_RUN_ID. A dict, for its setdefault is atomic without a lock,
-which a fork might find held."""
+_bound: Final[dict[int, _Binding]] = {}
+"""By process, which call of start_run has taken XTRACK_RUN_ID or the launcher's job, and the run it came to. A dict,
+for its setdefault is atomic without a lock, which a fork might find held."""
+
+_warned_of: Final[set[str]] = set()
 
 _loaded_ns: Final = time.time_ns()
 
@@ -35,11 +39,23 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
 
 
+@attrs.define(eq=False)
+class _Binding:
+    run_id: str | None
+
+
 @attrs.frozen
 class _Identity:
+    """``rank``: the place in the launch whose other ranks come to the same run; None where they may not.
+
+    ``is_launch``: the run id is the launch's own, which nobody gave.
+    """
+
     run_id: str
     parent_run_id: str | None
     resume: bool | None
+    rank: Rank | None = None
+    is_launch: bool = False
 
 
 class Tracker:
@@ -70,19 +86,25 @@ class Tracker:
         sessions of that run id that are over; None does so where you name a run id yourself and there are some, but
         leaves out those of other workers that were over only after this process had begun.
         ``rewind_to``: the last step that still holds; later points of those sessions are hidden (spec: FLD-8).
-        ``world_size``: how many workers the run needs to be complete. ``strict``: raise instead of warning, for tests.
+        ``worker_id`` and ``world_size``: which worker this is, and how many the run needs to be complete; by default
+        what a launcher tells (torchrun, mpirun, srun, JAX), whose workers then share one run (spec: EMT-7).
+        ``strict``: raise instead of warning, for tests.
         Raises ConfigurationError or TransportError when the run can't be tracked as asked, which includes a disk
         without room for its first event; after this call nothing raises. spec: EMT-3
         """
         settings = settings or load_settings()
         is_strict = settings.strict if strict is None else strict
-        worker = _worker_of(worker_id, settings)
+        rank = find_rank(warn=_warn)
+        worker = _worker_of(worker_id, settings, rank)
         experiment = _checked_or_none("experiment_id", experiment_id or settings.experiment)
         size = _whole_or_none("world_size", settings.world_size if world_size is None else world_size, least=1)
         rewind = _whole_or_none("rewind_to", rewind_to)
         texts = _tags(tags)
-        identity = _identify(run_id, _checked_or_none("parent_run_id", parent_run_id), resume, settings)
+        parent = _checked_or_none("parent_run_id", parent_run_id)
         opened = _open(transport, settings)
+        identity = _identify(run_id, parent, resume, settings, rank, worker, opened)
+        if size is None and worker_id is None and settings.worker_id is None:
+            size = _size_of_launch(identity.rank)
         resumed = _earlier_sessions(identity, worker, opened)
         out = StreamEmitter(
             opened,
@@ -113,7 +135,8 @@ class Tracker:
             quiet=not is_told_of,
             resume_checkpoint=settings.resume_checkpoint,
             resumed=bool(resumed),
-            hint=f" See it: xtrack show {identity.run_id}" if isinstance(opened, LocalTransport) else "",
+            hint=f" See it: xtrack show {identity.run_id}" if opened.name == LocalTransport.name else "",
+            end_timeout=settings.end_timeout,
         )
         exits.watch(run)
         if is_told_of:
@@ -138,9 +161,11 @@ class Tracker:
         """
         settings = settings or load_settings()
         run_id = checked_id("run_id", run_id)
-        worker = _worker_of(worker_id, settings)
+        worker = _worker_of(worker_id, settings, find_rank(warn=_warn))
         opened = _open(transport, settings)
-        if isinstance(opened, LocalTransport) and not streams_of(SpoolDir(opened.address).run_dir(run_id)):
+        # What a collector elsewhere has isn't known here.
+        spool = _spool_of(opened) if opened.name == LocalTransport.name else None
+        if spool is not None and not streams_of(spool.run_dir(run_id)):
             raise RunNotFound(run_id)
         out = StreamEmitter(
             opened,
@@ -149,7 +174,15 @@ class Tracker:
             strict=settings.strict if strict is None else strict,
             attachments=_attachments(opened, run_id, settings),
         )
-        run = Run(out, owner=False, quiet=True, resume_checkpoint=None, resumed=False, hint="")
+        run = Run(
+            out,
+            owner=False,
+            quiet=True,
+            resume_checkpoint=None,
+            resumed=False,
+            hint="",
+            end_timeout=settings.end_timeout,
+        )
         exits.watch(run)
         return run
 
@@ -166,21 +199,51 @@ def _send_start(out: StreamEmitter, event: RunStart) -> None:
         raise TransportError(out.transport.address, "didn't take the run's first event", "See the warning above")
 
 
-def _identify(run_id: str | None, parent_run_id: str | None, resume: bool | None, settings: Settings) -> _Identity:
-    """Decide which run this is, and whether it goes on with an earlier one. spec: EMT-1.2"""
+def _identify(
+    run_id: str | None,
+    parent_run_id: str | None,
+    resume: bool | None,
+    settings: Settings,
+    rank: Rank | None,
+    worker: str,
+    transport: Transport,
+) -> _Identity:
+    """Decide which run this is, and whether it goes on with an earlier one. spec: EMT-1.2, EMT-7.2"""
     given = None if run_id is None else checked_id("run_id", run_id)
     variable = "XTRACK_RESUME_RUN_ID" if settings.resume_run_id else "XTRACK_RUN_ID"
     bound = settings.resume_run_id or settings.run_id
-    if not bound or given not in {None, bound}:
-        return _Identity(given or new_run_id(), parent_run_id, resume)
-    call = object()
-    if _bound.setdefault(os.getpid(), call) is call or given:
-        if settings.resume_run_id:
-            resume = resume is not False
-        elif resume is None:
-            resume = False  # several processes of one launch share the id; one of them starting isn't a resume
-        return _Identity(checked_id(variable, bound), parent_run_id, resume)
-    return _Identity(new_run_id(), parent_run_id or bound, resume)
+    if given is not None and given != bound:
+        return _Identity(given, parent_run_id, resume, rank)
+    if not bound and (rank is None or rank.job is None):
+        if rank is not None and rank.size > 1 and rank.index == 0:
+            _warn(
+                f"this is worker 0 of {rank.size}, and they share nothing that names their job, so each that starts a "
+                "run gets one of its own. To have one run, set XTRACK_RUN_ID to the same text for all of them"
+            )
+        return _Identity(new_run_id(), parent_run_id, resume)
+    call = _Binding(bound or (rank.job if rank else None))
+    binding = _bound.setdefault(os.getpid(), call)
+    if binding is not call and not given:
+        return _Identity(new_run_id(), parent_run_id or binding.run_id, resume)
+    if not bound:
+        assert rank is not None
+        assert rank.job is not None
+        binding.run_id = launch_run_id(rank.job, worker, _spool_of(transport), is_again=rank.is_again)
+        return _Identity(checked_id("run_id", binding.run_id), parent_run_id, resume, rank, is_launch=True)
+    if settings.resume_run_id:
+        resume = resume is not False
+    elif resume is None:
+        resume = False  # several processes of one launch share the id; one of them starting isn't a resume
+    return _Identity(checked_id(variable, bound), parent_run_id, resume, rank)
+
+
+def _size_of_launch(rank: Rank | None) -> int | None:
+    """Return how many workers the run needs, if the launcher alone says so.
+
+    Rank 0 leaves it to the others: where a script logs on rank 0 only, they never start, and it is complete without
+    them. spec: EMT-7.3
+    """
+    return rank.size if rank is not None and rank.index > 0 else None
 
 
 def checked_id(name: str, text: Any, *, may_be_empty: bool = False) -> str:
@@ -198,8 +261,18 @@ def checked_id(name: str, text: Any, *, may_be_empty: bool = False) -> str:
     return to_text(text)
 
 
-def _worker_of(worker_id: str | None, settings: Settings) -> str:
-    return checked_id("worker_id", settings.worker_id or "" if worker_id is None else worker_id, may_be_empty=True)
+def _worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> str:
+    """Return the worker id: as given, else by XTRACK_WORKER_ID, else the rank in the launch. spec: EMT-7.1"""
+    if worker_id is None:
+        worker_id = settings.worker_id or (str(rank.index) if rank else "")
+    return checked_id("worker_id", worker_id, may_be_empty=True)
+
+
+def _warn(text: str) -> None:
+    """Warn, once, of what was found before there is a stream to warn through."""
+    if text not in _warned_of:
+        _warned_of.add(text)
+        say(f"warning: {text}")
 
 
 def _checked_or_none(name: str, text: Any) -> str | None:
@@ -233,29 +306,41 @@ def _open(transport: str | Transport | None, settings: Settings) -> Transport:
 
 def _knows_additive_events(transport: Transport, settings: Settings) -> bool:
     """Whether events beyond the published ones may be sent: files keep all; a peer must be known to take them."""
-    return settings.additive or transport.name not in {"stdio", "unix"}
+    return settings.additive or transport.name != "stdio"
 
 
 def _attachments(transport: Transport, run_id: str, settings: Settings) -> Path | None:
     """Return the folder for the full text of what has to be cut; None where there is no place for it."""
     try:
-        spool = SpoolDir(transport.address if isinstance(transport, LocalTransport) else settings.dir)
+        spool = SpoolDir(transport.root if isinstance(transport, LocalTransport) else settings.dir)
     except ConfigurationError:  # no home directory, and nothing that would need one so far
         return None
     return spool.run_dir(run_id) / "attachments"
 
 
+def _spool_of(transport: Transport) -> SpoolDir | None:
+    """Return the spool that a transport writes to."""
+    return SpoolDir(transport.root) if isinstance(transport, LocalTransport) else None
+
+
 def _earlier_sessions(identity: _Identity, worker: str, transport: Transport) -> list[str]:
     """Return the sessions of this run that are over, for the new one to supersede. spec: FLD-4"""
-    if identity.resume is False or not isinstance(transport, LocalTransport):
+    spool = _spool_of(transport)
+    if identity.resume is False or spool is None:
         return []
-    run_dir = SpoolDir(transport.address).run_dir(identity.run_id)
+    run_dir = spool.run_dir(identity.run_id)
+    over = [stream for stream in streams_of(run_dir) if _is_over(run_dir, stream, is_asked_for=bool(identity.resume))]
+    # In a launch, only one that begins again goes on with other workers' sessions: there may be fewer of them now.
+    is_again = (
+        not identity.is_launch
+        or (identity.rank is not None and identity.rank.is_again)
+        or any(stream.worker_id == worker for stream in over)
+    )
     return sorted(
         {
             stream.session_id
-            for stream in streams_of(run_dir)
-            if _is_over(run_dir, stream, is_asked_for=bool(identity.resume))
-            and (identity.resume or stream.worker_id == worker or _is_older_than_us(run_dir, stream))
+            for stream in over
+            if identity.resume or stream.worker_id == worker or (is_again and _is_older_than_us(run_dir, stream))
         }
     )
 

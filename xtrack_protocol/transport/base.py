@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, TypeAlias
 
 import attrs
@@ -17,12 +18,43 @@ committed it. spec: DLV-1, DLV-2, DLV-3, DLV-4
 """
 
 
+def _quietly(kind: str, text: str) -> None:
+    """Tell nobody."""
+
+
 @attrs.frozen(kw_only=True)
 class StreamInfo:
-    """The stream that a transport is opened for, and where it goes on."""
+    """The stream that a transport is opened for, and where it goes on.
+
+    ``warn``: takes a kind and a text, for what goes wrong where no call is there to raise from (a background thread).
+    It may be called from any thread, writes a line a minute of each kind, and never raises.
+    """
 
     stream: StreamId
     first_seq: int = 1
+    warn: Callable[[str, str], None] = _quietly
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """How far a collector elsewhere has got with a stream.
+
+    ``address``: the collector. ``acked``: events that it has committed, declared losses included. ``unconfirmed``:
+    events sent to a plain peer, which acks nothing (spec: VER-3.3). ``waiting``: events that are in the spool only, or
+    on their way. ``rejected``: events that it refused for good, by code. ``connections``: how often a session or a
+    plain connection came about. ``problem``: why there is none now, for people; empty where all is well.
+    ``ship_with``: the command that ships what is left in the spool.
+    """
+
+    address: str
+    connected: bool = False
+    acked: int = 0
+    unconfirmed: int = 0
+    waiting: int = 0
+    rejected: Mapping[str, int] = attrs.field(factory=dict)
+    connections: int = 0
+    problem: str = ""
+    ship_with: str = ""
 
 
 class Transport(abc.ABC):
@@ -67,6 +99,10 @@ class Transport(abc.ABC):
         """Send a control event (an answer to a command); return whether there is a way for it."""
         return False
 
+    def answers_as_events(self, command_id: str) -> bool:  # noqa: ARG002 - for transports that know what the peer is
+        """Whether the answer to a command goes as an event: who asked is of plain version 1. spec: VER-3.1"""
+        return False
+
     def receive(self) -> list[bytes]:
         """Return the payloads of control events that have come in since the last call."""
         return []
@@ -79,6 +115,14 @@ class Transport(abc.ABC):
         """
         order: tuple[Promise, ...] = ("none", "accepted", "durable", "acked")
         return order.index(until) <= order.index(self.promise)
+
+    def make_room(self) -> bool:
+        """Give up what was kept back for the stream's last words; return whether another try may succeed by it."""
+        return False
+
+    def delivery(self) -> Delivery | None:
+        """Return how far a collector elsewhere has got; None where there is none. May be called from any thread."""
+        return None
 
     @abc.abstractmethod
     def close(self) -> None:
