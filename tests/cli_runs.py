@@ -67,5 +67,21 @@ def bad_run(run_id: str = "bad-1") -> list[Envelope]:
     )
 
 
+CROWD = 64
+
+
+def crowd_run() -> list[Envelope]:
+    """A run of 64 workers, 3 steps each. Worker 1 logs NaN at step 2, 5 fails, and of each one event is missing."""
+    events = []
+    for worker in range(CROWD):
+        payloads = [RunStart("crowd", name="crowd", world_size=CROWD)]
+        payloads += [Metric("crowd", "loss", worker + step / 4, step=step) for step in range(3)]
+        if worker == 1:
+            payloads[3] = Metric("crowd", "loss", float("nan"), step=2)
+        payloads.append(RunEnd("crowd", "failed" if worker == 5 else "completed"))
+        events += stream("crowd", payloads, wid=str(worker), sid=f"sid-{worker:02}", at=T0 + worker)
+    return [event for event in events if event.meta.seq != 3]
+
+
 def capture(envelopes: list[Envelope]) -> bytes:
     return b"".join(encode_frame(envelope) for envelope in envelopes)

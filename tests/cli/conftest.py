@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from cli_runs import bad_run, capture, good_run
+from cli_runs import bad_run, capture, crowd_run, good_run
 from click.testing import CliRunner
 
 from xtrack_protocol.collector import Collector
@@ -39,6 +39,17 @@ def store(tmp_path, captured) -> str:
     url = f"sqlite:///{tmp_path / 'runs.db'}"
     with open_store(url) as opened:
         Collector(opened).replay_file(captured)
+    return url
+
+
+@pytest.fixture
+def crowd(tmp_path) -> str:
+    """The URL of a store with a run of 64 workers."""
+    path = tmp_path / "crowd.bin"
+    path.write_bytes(capture(crowd_run()))
+    url = f"sqlite:///{tmp_path / 'crowd.db'}"
+    with open_store(url) as opened:
+        Collector(opened).replay_file(path)
     return url
 
 

@@ -5,10 +5,12 @@ import csv
 import json
 import sqlite3
 
+import net_peers
 import pytest
 from cli_runs import bad_run, capture, good_run, stream
 
 from xtrack_protocol.ir import LogEntry, Metric, RunStart
+from xtrack_protocol.net.tls import fingerprint_of, keep_self_signed, server_context
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool import StreamWriter, segments
 from xtrack_protocol.wire import encode
@@ -267,6 +269,13 @@ def test_doctor_makes_no_folder(xtrack, tmp_path):
     assert xtrack("doctor").code == 0
 
 
+def test_doctor_shows_no_key(xtrack, tmp_path, monkeypatch):
+    monkeypatch.setenv("XTRACK_KEY", "xtk_k1_canary")
+    done = xtrack("doctor")
+    assert "key = *** (environment: XTRACK_KEY)" in done.out
+    assert "canary" not in done.out + done.err
+
+
 def test_doctor_finds_what_is_wrong(xtrack, tmp_path, monkeypatch):
     monkeypatch.setenv("XTRACK_TRANSPORT", "unix")
     monkeypatch.setenv("XTRACK_SOCKET", str(tmp_path / "sock"))
@@ -279,6 +288,23 @@ def test_doctor_finds_what_is_wrong(xtrack, tmp_path, monkeypatch):
     assert "Known: local" in findings(xtrack("doctor", "--json"))["transport"]["finding"]
     monkeypatch.setenv("XTRACK_FD", "x")
     assert findings(xtrack("doctor", "--json"))["settings"]["state"] == "error"
+
+
+def test_doctor_connects_to_the_collector(xtrack, tmp_path, monkeypatch):
+    pytest.importorskip("cryptography")
+    cert, key = keep_self_signed(tmp_path / "tls", ["127.0.0.1"])
+    with net_peers.serving(context=server_context(cert, key)) as server:
+        monkeypatch.setenv("XTRACK_TRANSPORT", f"tls://127.0.0.1:{server.port}")
+        found = findings(xtrack("doctor", "--json"))["transport"]
+        assert found["state"] == "error"
+        assert "signed by nobody who is trusted here" in found["finding"]
+        monkeypatch.setenv("XTRACK_TLS_FINGERPRINT", fingerprint_of(cert))
+        found = findings(xtrack("doctor", "--json"))["transport"]
+        assert found["state"] == "ok"
+        assert found["finding"].endswith(f"tls://127.0.0.1:{server.port}, with a certificate that is trusted")
+    monkeypatch.setenv("XTRACK_TRANSPORT", f"tcp://127.0.0.1:{server.port}")
+    monkeypatch.delenv("XTRACK_TLS_FINGERPRINT")
+    assert "nobody listens there" in findings(xtrack("doctor", "--json"))["transport"]["finding"]
 
 
 def test_doctor_says_where_settings_come_from(xtrack, tmp_path):

@@ -43,7 +43,7 @@ def test_every_verb_has_help_examples_and_documented_flags(name, command):
 
 
 def test_every_flag_is_tested():
-    texts = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    texts = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("*.py"))
     missing = [
         f"{name} {param.opts}"
         for name, command in commands()

@@ -234,3 +234,12 @@ def test_output_that_can_not_be_written(captured, module):
     done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *args], stderr=subprocess.PIPE, check=False)
     assert b"Traceback" not in done.stderr
     assert done.returncode == 0
+
+
+def test_a_crowd_fits_a_screen(crowd):
+    """However many workers have something to tell."""
+    text = look("show", "crowd", "--store", crowd, columns=120)
+    assert "64 of 64: 63 completed, 1 failed" in text
+    assert "and 44 more workers like these" in text
+    assert "last of each worker" in text
+    assert len(text.splitlines()) < 60

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import stat
 import sys
 import tempfile
@@ -101,7 +100,7 @@ def _settings(settings: Settings) -> Iterator[Check]:
     from_file = load_settings({"XTRACK_CONFIG": str(config)} if config else {}, Path("/"))
     yield Check("settings file", "ok", str(config) if config else f"no {CONFIG_FILE} from here upwards")
     for row in rows:
-        value = getattr(settings, row.name)
+        value = "***" if row.secret else getattr(settings, row.name)
         if os.environ.get(row.variable):
             yield Check("setting", "ok", f"{row.name} = {value} (environment: {row.variable})")
         elif getattr(from_file, row.name) != row.default:
@@ -189,17 +188,8 @@ def _transport(settings: Settings) -> Iterator[Check]:
 
     name, _, argument = settings.transport.partition(":")
     transport = open_transport(settings.transport, settings)  # raises for an unknown one; opens nothing
-    if name == "unix":
-        path = argument or str(settings.socket)
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(2)
-            try:
-                peer.connect(path)
-            except OSError as error:
-                cure = "Start the collector, or set XTRACK_TRANSPORT=local"
-                yield Check("transport", "error", f"unix: {path}: {error.strerror or error}. {cure}")
-                return
-        yield Check("transport", "ok", f"unix: somebody listens at {path}")
+    if name in {"tcp", "tls", "unix"}:
+        yield _collector(settings)
     elif name == "file":
         folder = Path(argument or settings.file).expanduser().absolute().parent
         good = os.access(folder, os.W_OK)
@@ -209,6 +199,19 @@ def _transport(settings: Settings) -> Iterator[Check]:
         yield Check("transport", "ok", "stdio: frames go to a descriptor that a launcher hands down")
     else:
         yield Check("transport", "ok", f"{name}: {transport.address}")
+
+
+def _collector(settings: Settings) -> Check:
+    from xtrack_protocol.net.connect import connect
+    from xtrack_protocol.net.endpoint import parse_endpoint
+
+    endpoint = parse_endpoint(settings.transport, settings)
+    try:
+        connect(endpoint, 5.0).close()
+    except XTrackError as error:
+        return Check("transport", "error", str(error))
+    trusted = ", with a certificate that is trusted" if endpoint.tls else ""
+    return Check("transport", "ok", f"somebody listens at {endpoint.url}{trusted}")
 
 
 def _store(store: str | None) -> Iterator[Check]:

@@ -134,7 +134,7 @@ def brief_json(state: RunState) -> dict[str, Any]:
 
 def metric_json(metric: MetricSummary) -> dict[str, Any]:
     """Return a metric in short, as JSON."""
-    return {
+    made: dict[str, Any] = {
         "count": metric.count,
         "nan_count": metric.nan_count,
         "last": cell_json(metric.last.value, "number"),
@@ -142,6 +142,13 @@ def metric_json(metric: MetricSummary) -> dict[str, Any]:
         "min": cell_json(metric.min, "number"),
         "max": cell_json(metric.max, "number"),
     }
+    if metric.workers is not None:
+        made["workers"] = {
+            "count": metric.workers.count,
+            "nan_count": metric.workers.nan_count,
+            **numbers_json({"mean": metric.workers.mean, "min": metric.workers.min, "max": metric.workers.max}),
+        }
+    return made
 
 
 def numbers_json(values: Any) -> dict[str, Any]:

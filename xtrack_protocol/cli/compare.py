@@ -66,6 +66,9 @@ def command(runs: tuple[str, ...], keys: tuple[str, ...], all_params: bool, stor
         rows.append([f"{key} last", *("-" if metric is None else metric.last.value for metric in found)])
         rows.append([f"{key} min", *("-" if metric is None or metric.min is None else metric.min for metric in found)])
         rows.append([f"{key} max", *("-" if metric is None or metric.max is None else metric.max for metric in found)])
+        means = [None if metric is None or metric.workers is None else metric.workers.mean for metric in found]
+        if any(mean is not None for mean in means):
+            rows.append([f"{key} mean of workers' last", *("-" if mean is None else mean for mean in means)])
     out.table(header, rows)
 
 

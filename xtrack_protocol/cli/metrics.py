@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._runs import examples, find, metric_json, opened, reading
 from xtrack_protocol.runs import RunState, SeriesPoint
+
+if TYPE_CHECKING:
+    from xtrack_protocol.storage import Storage
 
 SECTION = "Look"
 
@@ -31,6 +37,15 @@ POINTS = out.columns(
     ("seq", "number"),
 )
 
+AGGREGATE = out.columns(
+    ("step", "number"),
+    ("count", "number"),
+    ("mean", "number"),
+    ("min", "number"),
+    ("max", "number"),
+    ("nan", "number"),
+)
+
 
 def name_rows(state: RunState) -> list[list[object]]:
     """Return a row for each metric of a run."""
@@ -52,6 +67,7 @@ def _point_row(point: SeriesPoint) -> list[object]:
         "xtrack metrics latest",
         "xtrack metrics latest loss --min-step 100",
         "xtrack metrics latest loss --format csv > loss.csv",
+        "xtrack metrics latest loss --aggregate --worker 0",
     ),
 )
 @click.argument("run")
@@ -66,8 +82,17 @@ def _point_row(point: SeriesPoint) -> list[object]:
 )
 @click.option("--min-step", type=int, help="Only points from this step on.")
 @click.option("--max-step", type=int, help="Only points up to this step.")
-@click.option("--worker", metavar="ID", help="Only points of this worker.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="Only the first so many points.")
+@click.option(
+    "--worker",
+    "workers",
+    metavar="ID",
+    multiple=True,
+    help="Only points of this worker; with --aggregate, a column of its values. May be given several times.",
+)
+@click.option(
+    "--aggregate", "aggregated", is_flag=True, help="A line a step over all workers: count, mean, min, max, and NaNs."
+)
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Only the first so many points, or lines.")
 @reading
 def command(
     run: str,
@@ -75,14 +100,15 @@ def command(
     form: out.Format,
     min_step: int | None,
     max_step: int | None,
-    worker: str | None,
+    workers: tuple[str, ...],
+    aggregated: bool,
     limit: int | None,
     store: str | None,
     as_json: bool,
 ) -> int:
     """Show a metric's points; without KEY, the names of a run's metrics with count, last, min and max."""
-    if key is None and any(option is not None for option in (min_step, max_step, worker, limit)):
-        raise click.UsageError("--min-step, --max-step, --worker and --limit go with a KEY.")
+    if key is None and (workers or aggregated or any(option is not None for option in (min_step, max_step, limit))):
+        raise click.UsageError("--min-step, --max-step, --worker, --aggregate and --limit go with a KEY.")
     with opened(store) as source:
         if key is None:
             state = find(source, run)
@@ -94,17 +120,60 @@ def command(
                 out.remark(f"run {state.run_id} has no metrics")
             return 0
         run_id = source.find_run(run)
-        points = source.get_metrics(run_id, key, min_step=min_step, max_step=max_step, worker_id=worker, limit=limit)
-        if not points and key not in source.metric_keys(run_id):
+        if key not in source.metric_keys(run_id):
             out.remark(f"xtrack: error: run {run_id} has no metric {key!r}. `xtrack metrics {run}` lists its metrics")
             return 1
-    rows = [_point_row(point) for point in points]
+        header, rows = (_aggregate if aggregated else _points)(source, run_id, key, min_step, max_step, workers, limit)
     if as_json:
-        out.as_json(out.objects(POINTS, rows))
+        out.as_json(out.objects(header, rows))
     elif form == "table" and out.on_terminal():
-        shown = [place for place, column in enumerate(POINTS) if column.title not in {"session", "seq"}]
+        shown = [place for place, column in enumerate(header) if column.title not in {"session", "seq"}]
         shown = [place for place in shown if any(row[place] is not None for row in rows) or place < 2]
-        out.table([POINTS[place] for place in shown], [[row[place] for place in shown] for row in rows])
+        out.table([header[place] for place in shown], [[row[place] for place in shown] for row in rows])
     else:
-        out.records(POINTS, rows, form)
+        out.records(header, rows, form)
     return 0
+
+
+def _points(
+    source: Storage,
+    run_id: str,
+    key: str,
+    min_step: int | None,
+    max_step: int | None,
+    workers: Sequence[str],
+    limit: int | None,
+) -> tuple[list[out.Column], list[list[object]]]:
+    only = workers[0] if len(workers) == 1 else None
+    points = source.get_metrics(
+        run_id,
+        key,
+        min_step=min_step,
+        max_step=max_step,
+        worker_id=only,
+        limit=None if len(workers) > 1 else limit,
+    )
+    if len(workers) > 1:
+        points = [point for point in points if point.worker_id in workers][:limit]
+    return POINTS, [_point_row(point) for point in points]
+
+
+def _aggregate(
+    source: Storage,
+    run_id: str,
+    key: str,
+    min_step: int | None,
+    max_step: int | None,
+    workers: Sequence[str],
+    limit: int | None,
+) -> tuple[list[out.Column], list[list[object]]]:
+    lines = source.get_metric_aggregate(run_id, key, min_step=min_step, max_step=max_step)[:limit]
+    rows: list[list[object]] = [
+        [line.step, line.count, line.mean, line.min, line.max, line.nan_count] for line in lines
+    ]
+    for worker in workers:
+        points = source.get_metrics(run_id, key, min_step=min_step, max_step=max_step, worker_id=worker)
+        values = {point.step: point.value for point in points}  # of several at one step the last one counts
+        for line, row in zip(lines, rows, strict=True):
+            row.append(values.get(line.step))
+    return [*AGGREGATE, *(out.Column(f"worker {worker}", "number") for worker in workers)], rows

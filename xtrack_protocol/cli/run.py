@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -67,10 +67,10 @@ class _RunCommand(click.Command):
 )
 @click.option(
     "--transport",
-    type=click.Choice(("local", "stdio")),
-    default="local",
-    show_default=True,
-    help="How events come: the command writes to the spool, or sends frames to its descriptor 3.",
+    metavar="HOW",
+    help="How events come. local: the command writes to the spool. stdio: it sends frames to its descriptor 3. tcp, "
+    "tls or unix, with an address or without (tcp://HOST:PORT): to the spool, and from there to a collector. Default: "
+    "XTRACK_TRANSPORT where that names a collector, else local.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No live line and no summary.")
 def command(
@@ -81,7 +81,7 @@ def command(
     run_id: str | None,
     resume: bool,
     timeout: float | None,
-    transport: Literal["local", "stdio"],
+    transport: str | None,
     quiet: bool,
 ) -> int:
     """Run a command and track it. What goes wrong with tracking after the start never stops the command."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import click
@@ -111,6 +112,8 @@ def _stream_json(stream: StreamSummary) -> dict[str, Any]:
         "last_seq": stream.last_seq,
         "gaps": [list(gap) for gap in stream.gaps],
         "skipped": [list(gap) for gap in stream.skipped],
+        "shipped": [list(gap) for gap in stream.shipped],
+        "shipped_to": stream.shipped_to or None,
         "late": stream.late,
         "lost": None if stream.lost is None else {"reason": stream.lost.reason, "detail": stream.lost.detail},
     }
@@ -129,6 +132,9 @@ def _flat(state: RunState, logs: int) -> list[list[Any]]:
     rows += [["param", key, value, ""] for key, value in state.params.items()]
     for key, metric in state.metrics.items():
         more = f"count={metric.count} step={metric.last.step} min={_exact(metric.min)} max={_exact(metric.max)}"
+        if metric.workers:
+            last = metric.workers
+            more += f" workers={last.count} mean={_exact(last.mean)} low={_exact(last.min)} high={_exact(last.max)}"
         rows.append(["metric", key, metric.last.value, more])
     rows += [["summary", key, value, ""] for key, value in state.summary.items()]
     rows += [["final_metric", key, value, ""] for key, value in state.final_metrics.items()]
@@ -141,7 +147,8 @@ def _flat(state: RunState, logs: int) -> list[list[Any]]:
         rows += [["log", record.entry.level, record.entry.message, ""] for record in state.logs[-logs:]]
     for stream in state.streams:
         name = stream.stream.worker_id or stream.stream.session_id
-        missing = " ".join(filter(None, [_missing("missing", stream.gaps), _missing("dropped", stream.skipped)]))
+        parts = [_missing("missing", stream.gaps), _missing("dropped", stream.skipped), _shipped(stream)]
+        missing = " ".join(filter(None, parts))
         rows.append(["stream", name, stream.status, missing])
     return rows
 
@@ -152,6 +159,10 @@ def _exact(value: float | None) -> str:
 
 def _missing(word: str, ranges: tuple[tuple[int, int], ...]) -> str:
     return f"{word}: {ranges_text(list(ranges))}" if ranges else ""
+
+
+def _shipped(stream: StreamSummary) -> str:
+    return _missing(f"kept by {stream.shipped_to} alone", stream.shipped)
 
 
 # ------------------------------------------------------------------------------------------ for people
@@ -167,6 +178,9 @@ def _show(state: RunState, logs: int) -> None:
         out.table(out.columns("param", ("value", "json")), list(state.params.items()))
     if state.metrics:
         out.table(NAMES, name_rows(state))
+        rows = _last_of_workers(state)
+        if rows:
+            out.table(_LAST_OF_WORKERS, rows)
     for title, numbers in (("summary", state.summary), ("final metric", state.final_metrics)):
         if numbers:
             out.table(out.columns(title, ("value", "number")), list(numbers.items()))
@@ -179,6 +193,17 @@ def _show(state: RunState, logs: int) -> None:
     if logs and state.logs:
         entries = [(record.timestamp_us, record.entry.level, record.entry.message) for record in state.logs[-logs:]]
         out.table(out.columns(("log at", "time"), ("level", "status"), "message"), entries)
+
+
+_LAST_OF_WORKERS = out.columns(
+    "last of each worker", ("workers", "number"), ("mean", "number"), ("lowest", "number"), ("highest", "number")
+)
+
+
+def _last_of_workers(state: RunState) -> list[list[Any]]:
+    """Return a row for each metric that several workers log: what the last values of all of them add up to."""
+    found = [(key, metric.workers) for key, metric in state.metrics.items() if metric.workers]
+    return [[key, last.count + last.nan_count, last.mean, last.min, last.max] for key, last in found]
 
 
 def _facts(state: RunState) -> None:
@@ -234,14 +259,20 @@ def _stream_facts(state: RunState) -> list[tuple[str, str]]:
     workers = [stream for stream in state.streams if not stream.observer and stream.votes]
     if len(workers) > 1 or state.world_size:
         size = f" of {state.world_size}" if state.world_size else ""
-        facts.append(("workers", f"{len({stream.stream.worker_id for stream in workers})}{size}"))
+        told = Counter(stream.status for stream in workers)
+        statuses = ", ".join(f"{count} {status}" for status, count in told.most_common())
+        facts.append(("workers", f"{len({stream.stream.worker_id for stream in workers})}{size}: {statuses}"))
+    troubled = []
     for stream in state.streams:
         name = stream.stream.worker_id or f"session {stream.stream.session_id[:12]}"
-        parts = [_missing("missing seqs", stream.gaps), _missing("dropped seqs", stream.skipped)]
+        parts = [_missing("missing seqs", stream.gaps), _missing("dropped seqs", stream.skipped), _shipped(stream)]
         parts.append(f"{stream.late} events after its end" if stream.late else "")
         parts.append(f"{stream.lost.reason}: {stream.lost.detail}" if stream.lost else "")
         if any(parts):
-            facts.append(("  worker", f"{name}: {'; '.join(filter(None, parts))}"))
+            troubled.append(("  worker", f"{name}: {'; '.join(filter(None, parts))}"))
+    facts += troubled[:_LISTED]
+    if len(troubled) > _LISTED:
+        facts.append(("", f"and {len(troubled) - _LISTED} more workers like these: --json has them all"))
     return facts
 
 
