@@ -9,7 +9,6 @@ the seed gives the same victims and the same instants, as closely as the machine
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -23,6 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults import command_line
 
 from xtrack_protocol.collector.localruns import local_streams
 from xtrack_protocol.ir import LogEntry, Metric, MetricBatch, Param
@@ -242,10 +245,8 @@ def table(trials: list[Trial], seed: int) -> str:
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     trials = run_trials(options.kills, options.seed, options.jobs)
     print(table(trials, options.seed))
