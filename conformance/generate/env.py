@@ -1,0 +1,394 @@
+"""The four members around every event. docs/spec/envelope.md"""
+
+from __future__ import annotations
+
+from generate.dsl import Group, dump, event, log, metric, raw
+
+OK = metric()
+
+
+def cases() -> Group:
+    """Return the cases."""
+    g = Group("env")
+    _members(g)
+    _meta(g)
+    _unknown(g)
+    return g
+
+
+def _without(name: str) -> str:
+    return dump({key: value for key, value in OK.items() if key != name})
+
+
+def _members(g: Group) -> None:
+    g.accept("env-writers-order", "ENV-1 ENV-7", "t, v, m, p", dump(OK), OK)
+    orders = ["vtmp", "pmtv", "mpvt", "vmtp"]
+    for order in orders:
+        text = dump({name: OK[name] for name in order})
+        g.accept(
+            f"env-order-{order}",
+            "ENV-1.2 ENV-7.1",
+            f"the order {', '.join(order)} means the same",
+            text,
+            OK,
+            kills="type-must-come-first" if order == "pmtv" else "",
+        )
+    body = {"value": 0.5, "key": "k", "run_id": "a"}
+    g.accept(
+        "env-order-inside",
+        "ENV-1.2",
+        "in m and p too",
+        dump({"v": 1, "t": "metric", "m": {"ts": 1, "seq": 2}, "p": body}),
+        OK,
+    )
+    for name in "vtmp":
+        g.refuse(
+            f"env-without-{name}",
+            "ENV-1.1",
+            f"{name} is required",
+            _without(name),
+            "bad_envelope",
+            kills={"m": "meta-may-be-absent", "v": "version-may-be-absent"}.get(name, ""),
+        )
+        g.refuse(f"env-null-{name}", "ENV-1.1", f"null is no {name}", dump({**OK, name: None}), "bad_envelope")
+    for name, value, ident in (("v", "1", "string"), ("v", True, "true"), ("v", 1.5, "fraction"), ("v", [1], "list"),
+                               ("t", 1, "number"), ("t", ["metric"], "list"), ("t", True, "true"), ("m", [], "list"),
+                               ("m", "x", "string"), ("m", 1, "number"), ("p", [], "list"), ("p", "x", "string"),
+                               ("p", 0, "number")):  # fmt: skip
+        g.refuse(
+            f"env-{name}-{ident}",
+            "ENV-1.1",
+            "a value that doesn't fit its slot",
+            dump({**OK, name: value}),
+            "bad_envelope",
+            kills="version-in-a-string" if (name, ident) == ("v", "string") else "",
+        )
+    for ident, text in (
+        ("list", "[1,2]"),
+        ("string", '"x"'),
+        ("number", "1"),
+        ("null", "null"),
+        ("true", "true"),
+        ("empty-list", "[]"),
+        ("empty-object", "{}"),
+        ("list-of-it", f"[{dump(OK)}]"),
+    ):
+        g.refuse(
+            f"env-payload-{ident}",
+            "ENV-1.1 ENV-1",
+            "the payload is no object with the four members",
+            text,
+            "bad_envelope",
+            kind="boundary" if "empty" in ident else "invalid",
+            kills="envelope-in-a-list" if ident == "list-of-it" else "",
+        )
+    for version in (0, 2, -1, 3, 256, 2**31):
+        g.refuse(
+            f"env-version-{'minus-1' if version < 0 else version}",
+            "ENV-2",
+            "this reader knows version 1 only",
+            dump({**OK, "v": version}),
+            "unsupported_version",
+            kind="boundary" if version in {0, 2} else "invalid",
+            kills={2: "version-2-taken", 256: "version-in-a-byte"}.get(version, "").replace("version-in-a-byte", ""),
+        )
+    for ident, version in (("int64-max", 2**63 - 1), ("int64-min", -(2**63))):
+        g.refuse(
+            f"env-version-{ident}",
+            "ENV-2",
+            "the last versions there could be",
+            dump({**OK, "v": version}),
+            "unsupported_version",
+            kind="boundary",
+        )
+    for ident, version_text in (("2-63", str(2**63)), ("2-64-plus-1", str(2**64 + 1)), ("1e400", "1e400")):
+        g.refuse(
+            f"env-version-no-int64-{ident}",
+            "ENV-2 ENV-1.1",
+            "no int64: it doesn't fit the slot",
+            dump(OK).replace('"v":1', f'"v":{version_text}'),
+            "bad_envelope",
+            kind="boundary",
+            kills="version-wraps" if ident == "2-64-plus-1" else "",
+        )
+    g.refuse(
+        "env-unknown-version-of-unknown-type",
+        "ENV-2 ENV-5.1",
+        "an unknown type has a version as well",
+        dump({**event("energy", {}), "v": 2}),
+        "unsupported_version",
+        kills="unknown-type-unchecked",
+    )
+    g.accept(
+        "env-version-one-point-zero",
+        "ENV-2 JSN-4",
+        "1.0 is 1",
+        dump(OK).replace('"v":1', '"v":1.0'),
+        OK,
+        kind="boundary",
+    )
+
+
+def _meta(g: Group) -> None:
+    p = OK["p"]
+    full = event("metric", p, wid="rank0", sid="5f0c9d1e2b3a48576a7b8c9d0e1f2a3b")
+    g.accept("env-meta-full", "ENV-3", "wid and sid", dump(full), full, kills="session-id-dropped worker-id-dropped")
+    g.accept(
+        "env-meta-any-sid",
+        "ENV-3 VAL-9",
+        "a session id is any string",
+        dump(event("metric", p, sid="legacy-0")),
+        event("metric", p, sid="legacy-0"),
+        kind="boundary",
+    )
+    for name in ("seq", "ts"):
+        meta = {key: value for key, value in OK["m"].items() if key != name}
+        g.refuse(
+            f"env-without-{name}",
+            "ENV-3.1",
+            f"{name} is required",
+            dump({**OK, "m": meta}),
+            "missing_field",
+            kills="seq-may-be-absent" if name == "seq" else "",
+        )
+        for ident, value in (("string", "1"), ("true", True), ("fraction", 1.5), ("list", [])):
+            g.refuse(
+                f"env-{name}-{ident}",
+                "ENV-3 VAL-1.2" if ident != "fraction" else "ENV-3 VAL-1.3",
+                f"{name} is an integer",
+                dump({**OK, "m": {**OK["m"], name: value}}),
+                "bad_type",
+            )
+        g.refuse(
+            f"env-{name}-beyond",
+            "ENV-3 VAL-1.1",
+            f"{name} is an int64",
+            dump({**OK, "m": {**OK["m"], name: 2**63}}),
+            "out_of_range",
+            kind="boundary",
+        )
+    for name in ("wid", "sid"):
+        g.refuse(
+            f"env-{name}-number",
+            "ENV-3 VAL-9.1",
+            f"{name} is a string",
+            dump(event("metric", p, **{name: 7})),
+            "bad_type",
+        )
+    for ident, ts in (
+        ("before-1970", -1),
+        ("epoch", 0),
+        ("far-future", 2**62),
+        ("first", -(2**63)),
+        ("last", 2**63 - 1),
+        ("seconds", 1703123456),
+    ):
+        of = event("metric", p, ts=ts)
+        g.accept(
+            f"env-ts-{ident}",
+            "ENV-3.2",
+            "no event is refused because of its time",
+            dump(of),
+            of,
+            kind="boundary",
+            kills={"before-1970": "time-before-1970-refused", "far-future": "time-in-the-future-refused"}.get(
+                ident, ""
+            ),
+        )
+    for ident, seq in (("first", 1), ("last", 2**63 - 1), ("large", 10**12)):
+        of = event("metric", p, seq=seq)
+        g.accept(
+            f"env-seq-{ident}",
+            "ENV-4.3 ENV-4.7",
+            "any seq from 1 on, in any order",
+            dump(of),
+            of,
+            kind="boundary" if ident != "large" else "valid",
+        )
+    for ident, seq in (("zero", 0), ("minus-1", -1), ("least", -(2**63))):
+        g.refuse(
+            f"env-seq-{ident}",
+            "ENV-4.3",
+            "an event of a known type is numbered from 1",
+            dump(event("metric", p, seq=seq)),
+            "out_of_range",
+            kind="boundary" if ident == "zero" else "invalid",
+            kills="seq-zero-accepted" if ident == "zero" else "",
+        )
+    for ident, seq in (("zero", 0), ("one", 1), ("minus-1", -1), ("last", 2**63 - 1)):
+        command = event("command", {"cmd_id": "c", "type": "pause"}, seq=seq)
+        g.accept(
+            f"env-control-seq-{ident}",
+            "ENV-4.4 CTL-1.2",
+            "readers take any seq of a control event",
+            dump(command),
+            command,
+            kind="valid" if ident == "zero" else "boundary",
+            kills="control-needs-a-seq" if ident == "zero" else "",
+        )
+        energy = event("energy", {"joules": 1}, seq=seq)
+        g.accept(
+            f"env-unknown-seq-{ident}",
+            "ENV-4.4 ENV-5",
+            "and of an event of unknown type",
+            dump(energy),
+            energy,
+            kind="valid" if ident == "one" else "boundary",
+            kills="control-needs-a-seq" if ident == "zero" else "",
+        )
+
+
+def _unknown(g: Group) -> None:
+    energy = event("energy", {"run_id": "abc", "joules": 12.5, "more": {"a": [None, True]}}, sid="s")
+    g.accept(
+        "env-unknown-type",
+        "ENV-5 ENV-5.2",
+        "its type and its body are handed on",
+        dump(energy),
+        energy,
+        kills="unknown-type-is-an-error unknown-body-lost",
+    )
+    for ident, body in (
+        ("empty", {}),
+        ("no-run", {"a": 1}),
+        ("run-as-object", {"run_id": {"id": "r"}}),
+        ("run-is-number", {"run_id": 7}),
+        ("run-is-null", {"run_id": None}),
+        ("looks-like-metric", {"run_id": "a", "key": 5, "value": "x"}),
+    ):
+        of = event("energy", body)
+        g.accept(
+            f"env-unknown-type-{ident}",
+            "ENV-5.1 ENV-5.4" if "run" in ident else "ENV-5.1",
+            "its body may be any object",
+            dump(of),
+            of,
+            kind="boundary" if ident == "empty" else "valid",
+        )
+    for ident, name in (
+        ("empty", ""),
+        ("capitals", "Metric"),
+        ("space", "metric "),
+        ("emoji", "\U0001f600"),
+        ("long", "x" * 300),
+        ("prefix", "metrics"),
+        ("control", "a\nb"),
+        ("proto", "__proto__"),
+    ):
+        of = event(name, {"run_id": "a", "value": 1})
+        g.accept(
+            f"env-type-{ident}",
+            "ENV-5 VAL-9",
+            "a type is any string, and this one is not known",
+            dump(of),
+            of,
+            kind="boundary",
+            kills="types-without-case" if ident == "capitals" else "",
+        )
+    for ident, text, class_ in (
+        ("bad-meta", dump(event("energy", {}, seq=2) | {"m": {"seq": 1}}), "missing_field"),
+        ("body-list", dump({**energy, "p": [1]}), "bad_envelope"),
+        ("seq-string", dump({**energy, "m": {"seq": "1", "ts": 1}}), "bad_type"),
+        ("number-beyond", raw(event("energy", {"a": "@x"}), x="1e400"), "out_of_range"),
+    ):
+        g.refuse(
+            f"env-unknown-type-{ident}",
+            "ENV-5.1",
+            "v, m and the rules of values hold as for any other",
+            text,
+            class_,
+            kills="unknown-type-unchecked" if ident == "bad-meta" else "",
+        )
+    form = event("energy", {"$float": "NaN"})
+    g.accept(
+        "env-unknown-type-form",
+        "ENV-5.8",
+        "the body is no free slot: an object of this form is a map of one name",
+        dump(form),
+        form,
+        kind="boundary",
+        kills="body-of-unknown-type-is-free",
+    )
+    for ident, text in (("nested", "[1e400]"), ("in-object", '{"b":-1e999}'), ("400-digits", "9" * 400)):
+        g.refuse(
+            f"env-unknown-type-beyond-{ident}",
+            "ENV-5.7 VAL-4.1",
+            "its members are free slots, and no unknown members: numbers in them have their bound",
+            raw(event("energy", {"a": "@x"}), x=text),
+            "out_of_range",
+            kills="unknown-bodies-unbounded" if ident != "400-digits" else "",
+        )
+    g.accept(
+        "env-unknown-type-number-in-envelope",
+        "ENV-6.2 ENV-5.7",
+        "beside its four members, and in m, they have none",
+        raw({**event("energy", {"a": 1}), "x": "@x"}, x="1e400").replace('"ts":1', '"ts":1,"load":1e400'),
+        event("energy", {"a": 1}),
+        kind="boundary",
+        kills="envelopes-of-unknown-types-bounded",
+    )
+    g.accept(
+        "env-unknown-member-envelope",
+        "ENV-6",
+        "an unknown member beside the four",
+        dump({"x": [1], **OK, "y": {"a": None}}),
+        OK,
+        kills="unknown-members-refused",
+    )
+    g.accept(
+        "env-unknown-member-meta",
+        "ENV-6",
+        "one in m",
+        dump({**OK, "m": {**OK["m"], "host": {"a": 1}}}),
+        OK,
+        kills="unknown-members-refused",
+    )
+    g.accept(
+        "env-unknown-member-body",
+        "ENV-6",
+        "one in p",
+        dump(metric(0.5, colour="red")),
+        OK,
+        kills="unknown-members-refused",
+    )
+    g.accept(
+        "env-unknown-member-run-id",
+        "ENV-6 EVT-1.3",
+        "one in a run id",
+        dump(event("tags", {"run_id": {"id": "a", "owner": "me"}, "tags": {}})),
+        event("tags", {"run_id": "a", "tags": {}}),
+        kills="unknown-members-refused",
+    )
+    g.accept(
+        "env-received-at",
+        "ENV-6 ENV-3.3",
+        "the time of receipt is no member: a reader ignores it",
+        dump({**OK, "m": {**OK["m"], "received_at": 5}}),
+        OK,
+    )
+    for ident, text in (("1e999", "1e999"), ("400-digits", "9" * 400), ("minus", "-1e999"), ("tiny", "1e-999")):
+        g.accept(
+            f"env-unknown-number-{ident}",
+            "ENV-6.2",
+            "a number in an unknown member has no bound",
+            raw(metric(0.5, unknown="@x"), x=text),
+            OK,
+            kind="boundary",
+            kills="unknown-numbers-bounded" if ident == "1e999" else "",
+        )
+    g.accept(
+        "env-unknown-number-in-envelope",
+        "ENV-6.2",
+        "nor one beside v",
+        raw({**OK, "x": "@x"}, x="1e999"),
+        OK,
+        kind="boundary",
+        kills="unknown-numbers-bounded",
+    )
+    g.accept(
+        "env-unknown-member-of-any-type",
+        "ENV-6",
+        "its value may be anything",
+        dump(log("x", unknown=[{"run_id": 5, "level": None}, True])),
+        log("x"),
+    )

@@ -1,0 +1,417 @@
+"""Frames on a connection. docs/spec/framing.md"""
+
+from __future__ import annotations
+
+from generate.dsl import Group, Piece, as_parts, bad, build, cut, dump, event, fatal, good, log, metric, raw_log, silent
+
+MIB = 1_048_576
+
+TINY = '{"v":1,"t":"x","m":{"seq":1,"ts":1},"p":{}}'
+"""An event of unknown type: small enough for its input to be split at each place."""
+
+
+def sized(size: int, seq: int = 2) -> list[dict[str, object]]:
+    """Return a payload of exactly ``size`` bytes: a log line."""
+    before, after = dump(log("@", seq=seq)).split("@")
+    return [{"text": before}, {"repeat": [{"text": "x"}], "times": size - len(before) - len(after)}, {"text": after}]
+
+
+FAULTS = {
+    "bad_utf8": [{"text": '{"v":1,"t":"log","m":{"seq":2,"ts":1},"p":{"run_id":"a","level":"info","msg":"'},
+                 {"hex": "ff"}, {"text": '"}}'}],
+    "bad_json": [{"text": '{"v":1,'}],
+    "too_deep": [{"text": '{"v":1,"t":"param","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k","value":'},
+                 {"repeat": [{"text": "["}], "times": 63}, {"repeat": [{"text": "]"}], "times": 63}, {"text": "}}"}],
+    "bad_envelope": [{"text": "[1]"}],
+    "unsupported_version": [{"text": '{"v":2,"t":"ping","m":{"seq":0,"ts":1},"p":{}}'}],
+    "missing_field": [{"text": '{"v":1,"t":"metric","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k"}}'}],
+    "bad_type": [{"text": '{"v":1,"t":"metric","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k","value":"x"}}'}],
+    "bad_value": [{"text": '{"v":1,"t":"log","m":{"seq":2,"ts":1},"p":{"run_id":"a","level":"loud","msg":"x"}}'}],
+    "out_of_range": [{"text": '{"v":1,"t":"metric","m":{"seq":0,"ts":1},"p":{"run_id":"a","key":"k","value":1}}'}],
+}  # fmt: skip
+"""A payload of each class that costs its own frame alone."""
+
+
+def cases() -> Group:
+    """Return the cases."""
+    g = Group("frm")
+    _layout(g)
+    _empty(g)
+    _limits(g)
+    _errors(g)
+    return g
+
+
+def _layout(g: Group) -> None:
+    first = '{"v":1,"t":"metric","m":{"seq":1,"ts":1703123456789000},"p":{"run_id":"abc","key":"loss","value":0.5}}'
+    assert len(first) == 102
+    example = Piece([{"hex": "00 00 00 66"}, {"text": first}], {})
+    g.feed(
+        "frm-first-example",
+        "FRM-1 FRM-1.1 FRM-1.3",
+        "102 bytes of payload: the length is 66 in hexadecimal, of the payload alone",
+        [example],
+        kills="length-counts-itself length-little-endian",
+    )
+    g.feed(
+        "frm-tiny",
+        "FRM-1 FRM-1.5",
+        "a frame small enough to be split at each of its places",
+        [good(TINY)],
+        kills="loses-carry-over",
+    )
+    g.feed(
+        "frm-two-frames",
+        "FRM-1.2 FRM-1.5",
+        "the second frame follows without a byte between",
+        [good(log(seq=1)), good(log(seq=2))],
+    )
+    g.feed(
+        "frm-three-frames",
+        "FRM-1.6 FRM-1.5 ERR-3.3",
+        "frames of different lengths, in the order of their offsets",
+        [good(TINY), good(metric(1)), good(log("three"))],
+        kills="yields-backwards",
+    )
+    g.feed(
+        "frm-length-two-bytes",
+        "FRM-1",
+        "a length that takes two of its bytes: 256 = 01 00",
+        [good(sized(256))],
+        kind="boundary",
+        kills="length-little-endian",
+    )
+    g.feed(
+        "frm-length-three-bytes",
+        "FRM-1",
+        "a length that takes three of its bytes: 65,537 = 01 00 01",
+        [good(sized(65_537)), good()],
+        kind="boundary",
+        axes=[],
+    )
+    g.feed(
+        "frm-one-byte-payload",
+        "FRM-1 FRM-5.4",
+        "the shortest payload there is; no JSON object fits",
+        [bad("{", "bad_json"), good()],
+        kind="boundary",
+    )
+    g.feed(
+        "frm-at-once",
+        "FRM-1.7",
+        "the frame must come although nothing follows and the connection stays open",
+        [good()],
+        follow=True,
+        kind="boundary",
+        kills="waits-for-the-next-frame",
+    )
+    g.feed(
+        "frm-newline-between",
+        "FRM-1.2 FRM-5",
+        "a newline between frames is taken for a length's first byte",
+        [good(), fatal("0a", "frame_too_large"), silent(good().parts)],
+        kind="invalid",
+        kills="skips-white-space",
+    )
+    g.feed(
+        "frm-space-before",
+        "FRM-1.2 FRM-5",
+        "a space before the first frame is taken for a length's first byte",
+        [fatal("20", "frame_too_large"), silent(good().parts)],
+        kind="invalid",
+    )
+    spaced = (
+        '{ "color" : "red", "v":1.0, "t":"log","m":{"ts":1,"seq":2},"p":{"msg":"\\u0078","run_id":"a",'
+        '"level":"info","logger":null}}'
+    )
+    g.feed(
+        "frm-payload-as-it-came",
+        "FRM-8 ENV-6.3",
+        "white space, unknown members, escapes, null and the spelling of numbers stay in the bytes",
+        [good(spaced)],
+        kills="payload-written-anew",
+    )
+    twice = raw_log('"x","msg":"y"')
+    g.feed(
+        "frm-name-twice",
+        "JSN-5.1",
+        "taken or refused: but the same for any division of the bytes",
+        [good(twice)],
+        or_pieces=[[bad(twice, "bad_json")]],
+        level="MAY",
+        kind="boundary",
+    )
+
+
+def _empty(g: Group) -> None:
+    g.feed(
+        "frm-empty-frame",
+        "FRM-2 FRM-5",
+        "a length of zero is refused, and nothing can follow it",
+        [fatal("00 00 00 00", "empty_frame")],
+        kind="invalid",
+        kills="accepts-empty-frames",
+    )
+    g.feed(
+        "frm-empty-frame-after-good",
+        "FRM-2 FRM-5.3",
+        "what was complete before a fatal error stands",
+        [good(), fatal("00 00 00 00", "empty_frame")],
+        kind="invalid",
+        kills="forgets-frames-before-fatal",
+    )
+    g.feed(
+        "frm-empty-frame-before-good",
+        "FRM-5",
+        "after a fatal error nothing is yielded, whatever is fed",
+        [fatal("00 00 00 00", "empty_frame"), silent(good().parts)],
+        kind="invalid",
+        kills="goes-on-after-fatal",
+    )
+    g.feed(
+        "frm-sixteen-zeros",
+        "FRM-2.2 FRM-5.2",
+        "a run of zeros is one error, not one for every four",
+        [fatal("00*16", "empty_frame")],
+        kind="boundary",
+        kills="each-four-zeros-an-error fatal-length-by-pieces",
+    )
+    g.feed("frm-five-zeros", "FRM-2.2", "one zero more than a length", [fatal("00*5", "empty_frame")], kind="boundary")
+    g.feed("frm-length-one", "FRM-2", "one above zero is a length", [bad("0", "bad_envelope"), good()], kind="boundary")
+
+
+def _limits(g: Group) -> None:
+    g.feed(
+        "frm-limit-equal",
+        "FRM-3.1 FRM-3.5",
+        "1,048,576 bytes of payload are within the limit of a connection",
+        [good(sized(MIB)), good()],
+        kind="boundary",
+        axes=[],
+        kills="limit-one-less",
+    )
+    g.feed(
+        "frm-limit-above",
+        "FRM-3.1 FRM-3.4 FRM-3.6",
+        "one byte more is refused as soon as the length is there",
+        [fatal("00 10 00 01", "frame_too_large"), silent([{"text": '{"v":1,'}])],
+        kind="invalid",
+        kills="limit-one-more oversize-waits-for-payload",
+    )
+    g.feed(
+        "frm-limit-above-whole",
+        "FRM-3.4 FRM-5 FRM-5.2",
+        "an oversize frame is refused also when all of it is there",
+        [
+            Piece([{"frame": sized(MIB + 1)}], {"rejected": "frame_too_large", "fatal": True}, due=4),
+            silent(good().parts),
+        ],
+        kind="invalid",
+        axes=[],
+        kills="limit-one-more",
+    )
+    g.feed(
+        "frm-limit-above-ends",
+        "ERR-2.2 FRM-3.6",
+        "the length alone, above the limit: too large, not truncated",
+        [fatal("00 7f ff ff", "frame_too_large")],
+        kind="boundary",
+    )
+    g.feed(
+        "frm-configured-limit-equal",
+        "FRM-3 FRM-3.5",
+        "a payload as long as the configured limit",
+        [good(sized(100)), good(TINY)],
+        limit=100,
+        kind="boundary",
+        kills="limit-one-less",
+    )
+    g.feed(
+        "frm-configured-limit-above",
+        "FRM-3 FRM-3.4",
+        "a payload one byte longer than the configured limit",
+        [good(TINY), fatal("00 00 00 65", "frame_too_large"), silent(sized(101))],
+        limit=100,
+        kind="invalid",
+        kills="limit-one-more ignores-configured-limit",
+    )
+    g.feed(
+        "frm-configured-limit-largest",
+        "FRM-3.3",
+        "a limit of 16 MiB - 1 may be configured: such a length is legal",
+        [cut("00 ff ff ff 7b")],
+        limit=16 * MIB - 1,
+        kind="boundary",
+    )
+    g.feed(
+        "frm-two-to-the-24",
+        "FRM-3.3 FRM-3.4",
+        "16 MiB is above every limit",
+        [fatal("01 00 00 00", "frame_too_large"), silent("7b 7d")],
+        kind="invalid",
+    )
+    for name, length in (("top-bit", "80 00 00 00"), ("all-ones", "ff ff ff ff"), ("minus-one", "ff ff ff fe")):
+        g.feed(
+            f"frm-length-{name}",
+            "FRM-1 FRM-3.4",
+            "the length is unsigned: with its first bit it is far too large",
+            [good(), fatal(length, "frame_too_large"), silent(good().parts)],
+            kind="invalid",
+            kills="length-signed",
+        )
+    http = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    tls = "16 03 01 02 00 01 00 01 fc 03 03"
+    g.feed(
+        "frm-http",
+        "FRM-3.4 FRM-5",
+        "a browser is refused: 47 45 54 20 is no length",
+        [fatal(http.hex(" "), "frame_too_large")],
+        kind="invalid",
+    )
+    g.feed(
+        "frm-http-first-byte",
+        "FRM-3.7",
+        "no legal length begins with P: it can be refused at its first byte",
+        [fatal(b"POST /runs HTTP/1.1\r\n".hex(" "), "frame_too_large", due=1)],
+        kind="boundary",
+        level="SHOULD",
+        kills="first-byte-waits",
+    )
+    g.feed(
+        "frm-tls",
+        "FRM-3.4 FRM-3.7",
+        "neither does any begin with 16, as TLS does",
+        [fatal(tls, "frame_too_large", due=1)],
+        kind="invalid",
+        level="SHOULD",
+    )
+    g.feed(
+        "frm-one-strange-byte",
+        "ERR-2.1 FRM-3.7",
+        "one byte that isn't 00, and the end: too large, not truncated",
+        [fatal("47", "frame_too_large", due=None)],
+        kind="boundary",
+        kills="strange-byte-truncated",
+    )
+
+
+def _errors(g: Group) -> None:
+    for class_, payload in FAULTS.items():
+        g.feed(
+            f"frm-{class_.replace('_', '-')}-between",
+            "FRM-5.4 ERR-3 ERR-3.1 ERR-3.2 ERR-4 ERR-4.1",
+            f"{class_} costs its own frame, and those around it stand",
+            [good(log(seq=1)), bad(payload, class_), good(log(seq=3))],
+            kind="invalid",
+            kills="bad-payload-is-fatal offset-of-payload error-length-without-prefix skips-bad-frames-silently"
+            if class_ == "bad_type"
+            else "",
+        )
+    g.feed(
+        "frm-two-bad-frames",
+        "ERR-4 ERR-3.1",
+        "two faults in a row are two errors",
+        [bad("{", "bad_json"), bad("[1]", "bad_envelope"), good()],
+        kind="invalid",
+        kills="stops-at-second-error",
+    )
+    g.feed(
+        "frm-nul-in-payload",
+        "FRM-5.4 FRM-6.4",
+        "on a connection a zero byte in a payload costs that frame alone",
+        [bad([{"text": '{"v":1,"t":"'}, {"hex": "00"}, {"text": '"}'}], "bad_json"), good()],
+        kind="invalid",
+    )
+    g.feed(
+        "frm-nul-and-bad-utf8",
+        "FRM-5.7 FRM-5.4 ERR-2",
+        "nor does it change the class: this is no UTF-8, which goes before bad_json here",
+        [bad(bytes.fromhex("7b 22 00 ff 22 7d"), "bad_utf8"), good()],
+        kind="boundary",
+        kills="nul-is-fatal",
+    )
+    g.feed(
+        "frm-cut-payload-with-nul",
+        "FRM-5.7 FRM-5.5",
+        "the connection ends inside a payload with a zero byte: truncated, and nothing sooner",
+        [good(TINY), cut([{"hex": "00 00 00 40"}, {"text": '{"v":1,"t":"x'}, {"hex": "00"}, {"text": '","m'}])],
+        kind="boundary",
+        kills="ignores-cut-payload-with-nul",
+    )
+    g.feed(
+        "frm-nul-and-no-end-yet",
+        "FRM-5.7 FRM-5.4",
+        "a zero byte in a payload of which more may come is nothing to report",
+        [good(TINY), silent([{"hex": "00 00 00 40"}, {"text": '{"v":1,"t":"x'}, {"hex": "00"}, {"text": '","m'}])],
+        follow=True,
+        kind="boundary",
+        kills="nul-reported-at-once",
+    )
+    g.feed(
+        "frm-header-in-payload",
+        "FRM-5.4",
+        "what looks like a frame inside of a bad payload is none",
+        [bad(as_parts(build(good(TINY).parts)), "bad_json"), good()],
+        kind="boundary",
+    )
+    g.feed(
+        "frm-nothing", "FRM-5.6", "a connection without a byte ends between two frames", [], axes=[], kind="boundary"
+    )
+    g.feed(
+        "frm-ends-between",
+        "FRM-5.6",
+        "the end behind a whole frame is no error",
+        [good(log())],
+        kills="end-is-always-truncated",
+    )
+    payload = dump(log())
+    frame = build(good().parts)
+    for name, size in (
+        ("first-length-byte", 1),
+        ("third-length-byte", 3),
+        ("length", 4),
+        ("first-payload-byte", 5),
+        ("half", len(payload) // 2),
+        ("all-but-one-byte", len(frame) - 1),
+    ):
+        g.feed(
+            f"frm-cut-after-{name}",
+            "FRM-5.5" + (" ERR-2.1" if size < 4 else ""),
+            f"the connection ends after {size} of {len(frame)} bytes of a frame: what is left is one error",
+            [good(TINY), cut(frame[:size].hex(" "))],
+            kind="boundary" if size in {1, 4, len(frame) - 1} else "invalid",
+            kills={1: "ignores-cut-length", len(frame) - 1: "ignores-cut-payload"}.get(size, ""),
+        )
+    g.feed(
+        "frm-no-end-yet",
+        "FRM-5.5 FRM-1.7",
+        "an incomplete frame is nothing to report while more may come",
+        [good(TINY), silent(frame[:20].hex(" "))],
+        follow=True,
+        kills="reports-incomplete-at-once",
+    )
+    g.feed(
+        "frm-unknown-type",
+        "FRM-5.4 ENV-5",
+        "an unknown type is a frame like any other",
+        [good(event("energy", {"run_id": "a", "joules": 1.5})), good()],
+        kills="unknown-type-is-an-error",
+    )
+    many = [good(log(seq=number)) for number in range(1, 41)]
+    g.feed("frm-forty-frames", "FRM-1.5 FRM-1.6", "many frames in one piece, and in random ones", many, kind="boundary")
+    for name, data in (
+        ("random-1", "00 00 00 04 de ad be ef 00 00 00 02 7b 7d"),
+        ("random-2", "00 00 00 01 00 00 00 00 01 80"),
+        ("random-3", "00 00 00 03 ff fe fd"),
+    ):
+        first = bytes.fromhex(data)
+        size = 4 + first[3]
+        class_ = {"random-1": "bad_utf8", "random-2": "bad_json", "random-3": "bad_utf8"}[name]
+        tail = {"random-1": [bad("{}", "bad_envelope")], "random-2": [bad(b"\x80", "bad_utf8")], "random-3": []}[name]
+        g.feed(
+            f"frm-{name}",
+            "ERR-4.2 ERR-3.3",
+            "any bytes give frames and errors, which cover each byte once",
+            [bad(first[4:size], class_), *tail],
+            kind="invalid",
+        )

@@ -1,0 +1,456 @@
+"""How a payload's text is read. docs/spec/values.md, JSN"""
+
+from __future__ import annotations
+
+from generate import jsn_values
+from generate.dsl import Group, dump, event, log, metric, param, raw, raw_log, raw_metric, raw_param, spliced
+
+OK = metric()
+
+
+def cases() -> Group:
+    """Return the cases."""
+    g = Group("jsn")
+    _utf8(g)
+    _text(g)
+    _depth(g)
+    _surrogates(g)
+    jsn_values.integers(g)
+    jsn_values.names(g)
+    jsn_values.null(g)
+    jsn_values.tokens(g)
+    return g
+
+
+def _utf8(g: Group) -> None:
+    wrong = {
+        "overlong-nul": "c0 80", "overlong-slash": "c1 af", "overlong-three": "e0 80 af", "overlong-three-last":
+        "e0 9f bf", "overlong-four": "f0 8f bf bf", "surrogate-first": "ed a0 80", "surrogate-last": "ed bf bf",
+        "surrogate-pair": "ed a0 bd ed b8 80", "above-unicode": "f4 90 80 80", "f5": "f5 80 80 80", "ff": "ff",
+        "fe": "fe", "continuation-alone": "80", "cut-two": "c3", "cut-three": "e2 82", "cut-four": "f0 9f 98",
+        "bad-continuation": "c3 28", "five-bytes": "f8 88 80 80 80",
+    }  # fmt: skip
+    for name, data in wrong.items():
+        clause = "JSN-1.2" if name.startswith(("overlong", "surrogate", "above")) else "JSN-1.1"
+        g.refuse(
+            f"jsn-utf8-{name}",
+            f"{clause} JSN-1",
+            f"{data} is no UTF-8",
+            spliced(raw_log('"@"'), "@", bytes.fromhex(data)),
+            "bad_utf8",
+            kills={"overlong-nul": "overlong-utf8", "surrogate-first": "encoded-surrogates"}.get(name, ""),
+        )
+    right = {
+        "u0080": 0x80,
+        "u07ff": 0x7FF,
+        "u0800": 0x800,
+        "ud7ff": 0xD7FF,
+        "ue000": 0xE000,
+        "uffff": 0xFFFF,
+        "u10000": 0x10000,
+        "u10ffff": 0x10FFFF,
+        "u007f": 0x7F,
+    }
+    for name, code in right.items():
+        g.accept(
+            f"jsn-utf8-{name}",
+            "JSN-1.2 VAL-9",
+            f"U+{code:04X} is a character at the end of a range",
+            raw_log(f'"{chr(code)}"'),
+            log(chr(code)),
+            kind="boundary",
+        )
+    base = dump(log("x", unknown="@"))
+    places = {
+        "unknown-member": base,
+        "unknown-name": dump(log("x") | {"@": 1}),
+        "unknown-nested": dump(log("x", unknown={"a": ["@"]})),
+        "unknown-type": dump(event("energy", {"run_id": "a", "what": "@"})),
+        "free-slot": raw_param('{"@":1}'),
+        "meta": dump(event("log", {"run_id": "a", "level": "info", "msg": "x"}, wid="@")),
+        "type": dump(log("x") | {"t": "@"}),
+    }
+    for name, text in places.items():
+        g.refuse(
+            f"jsn-utf8-in-{name}",
+            "JSN-1.1",
+            "every byte of the payload counts, also where nobody looks",
+            spliced(text, "@", b"\xff"),
+            "bad_utf8",
+            kills="unknown-members-unchecked" if name == "unknown-member" else "",
+        )
+
+
+def _text(g: Group) -> None:
+    body = dump(OK)
+    for name, text in {
+        "no-end": '{"v":1',
+        "nothing-but-space": " \n",
+        "trailing-comma": body[:-1] + ",}",
+        "two-commas": body.replace(',"m"', ',,"m"'),
+        "no-comma": body.replace(',"m"', '"m"'),
+        "no-colon": body.replace('"m":', '"m"'),
+        "single-quotes": body.replace('"', "'"),
+        "bare-name": body.replace('"v"', "v"),
+        "comment": body + "/**/",
+        "comment-inside": body.replace("{", "{/**/", 1),
+        "array-trailing-comma": raw_param("[1,]"),
+        "array-hole": raw_param("[1,,2]"),
+        "wrong-bracket": raw_param("[1}"),
+        "no-closing-quote": raw_log('"x'),
+        "leading-zero": raw_metric("01"),
+        "leading-zeros-minus": raw_metric("-01"),
+        "plus": raw_metric("+1"),
+        "no-integer-part": raw_metric(".5"),
+        "no-fraction": raw_metric("1."),
+        "no-exponent": raw_metric("1e"),
+        "no-exponent-sign": raw_metric("1e+"),
+        "minus-alone": raw_metric("-"),
+        "hexadecimal": raw_metric("0x10"),
+        "underscore": raw_metric("1_000"),
+        "two-points": raw_metric("1.2.3"),
+        "true-in-capitals": raw_param("True"),
+        "nul-for-null": raw_param("nul"),
+        "none": raw_param("None"),
+        "undefined": raw_param("undefined"),
+        "escape-x": raw_log('"\\x41"'),
+        "escape-quote": raw_log('"\\\'"'),
+        "escape-short": raw_log('"\\u12"'),
+        "escape-not-hex": raw_log('"\\u12G4"'),
+        "escape-capital": raw_log('"\\U0041"'),
+        "escape-zero": raw_log('"\\0"'),
+        "arabic-digit": raw_metric("\u0661"),
+        "name-is-a-number": raw_param("{1:2}"),
+    }.items():
+        g.refuse(
+            f"jsn-{name}",
+            "JSN-1.3 JSN-1",
+            "no JSON as RFC 8259 has it",
+            text,
+            "bad_json",
+            kills="leading-zeros" if name == "leading-zero" else "",
+        )
+    for name, text in {
+        "number": raw(metric(unknown="@x"), x="01"),
+        "literal": raw(metric(unknown="@x"), x="nope"),
+        "escape": raw(metric(unknown="@x"), x='"\\q"'),
+        "nested": raw(metric(unknown="@x"), x='{"a":[1,}'),
+    }.items():
+        g.refuse(
+            f"jsn-unknown-member-{name}",
+            "JSN-1.3 ENV-6.1",
+            "the text of an unknown member must be JSON too",
+            text,
+            "bad_json",
+            kills="unknown-members-unchecked" if name == "number" else "",
+        )
+    g.accept(
+        "jsn-white-space-around",
+        "JSN-1.4",
+        "space, tab, line feed and carriage return, before and after",
+        f" \t\n\r{body}\r\n\t ",
+        OK,
+        kills="white-space-around-refused",
+    )
+    g.accept(
+        "jsn-white-space-inside",
+        "JSN-1",
+        "white space between all tokens",
+        body.replace(":", " :\t").replace(",", "\r\n,\n"),
+        OK,
+    )
+    for name, text in {
+        "text": body + " {}",
+        "letter": body + "x",
+        "brace": body + "}",
+        "comma": body + ",",
+        "nul-escape": body + "\\u0000",
+    }.items():
+        ident = "jsn-trailing-text" if name == "text" else f"jsn-followed-by-{name}"
+        g.refuse(
+            ident,
+            "JSN-1.5",
+            "nothing but white space may follow the text",
+            text,
+            "bad_json",
+            kills="trailing-text-ignored" if name == "text" else "",
+        )
+    for name, space in {
+        "form-feed": "\x0c",
+        "vertical-tab": "\x0b",
+        "no-break-space": "\xa0",
+        "line-separator": "\u2028",
+        "zero-width": "\u200b",
+    }.items():
+        g.refuse(
+            f"jsn-space-{name}",
+            "JSN-1.4 JSN-1.5",
+            "this is no JSON white space",
+            f"{body}{space}",
+            "bad_json",
+            kind="boundary",
+            kills="any-white-space" if name == "form-feed" else "",
+        )
+    g.refuse(
+        "jsn-byte-order-mark",
+        "JSN-1.6 FRM-1.4",
+        "EF BB BF is no white space",
+        "\ufeff" + body,
+        "bad_json",
+        kills="byte-order-mark-skipped",
+    )
+    g.refuse(
+        "jsn-utf16",
+        "JSN-1 JSN-1.3",
+        "UTF-16 is no encoding of a payload",
+        body.encode("utf-16-be"),
+        "bad_json",
+        or_class=["bad_utf8"],
+    )
+    for code in (0x01, 0x08, 0x09, 0x0A, 0x0D, 0x1F):
+        g.refuse(
+            f"jsn-control-{code:02x}",
+            "JSN-1.7",
+            f"U+{code:04X} must be escaped in a string",
+            raw_log(f'"a{chr(code)}b"'),
+            "bad_json",
+            kind="boundary" if code in {1, 0x1F} else "invalid",
+            kills="bare-controls" if code == 9 else "",
+        )
+    g.refuse("jsn-control-00", "JSN-1.7 FRM-6.4", "U+0000 must be escaped in a string", raw_log('"a\x00b"'), "bad_json")
+    g.refuse("jsn-control-in-name", "JSN-1.7", "in names too", raw_param('{"a\tb":1}'), "bad_json")
+    g.accept(
+        "jsn-delete",
+        "JSN-1.7",
+        "U+007F is no control character of JSON",
+        raw_log('"a\x7fb"'),
+        log("a\x7fb"),
+        kind="boundary",
+    )
+    g.accept(
+        "jsn-escaped-nul",
+        "JSN-1.8",
+        "U+0000 is a character like any other once it is escaped",
+        raw_log('"a\\u0000b"'),
+        log("a\0b"),
+        kills="strings-end-at-nul",
+    )
+    g.accept(
+        "jsn-all-escapes",
+        "JSN-1.8",
+        "each short escape, and one by number",
+        raw_log(r'"\"\\\/\b\f\n\r\t\u00e9\u00E9"'),
+        log('"\\/\b\f\n\r\té\u00e9'),
+    )
+    g.accept(
+        "jsn-escaped-names",
+        "JSN-1.9",
+        "names are compared after escapes are resolved",
+        dump(OK).replace('"v"', '"\\u0076"').replace('"key"', '"\\u006bey"').replace('"seq"', '"s\\u0065q"'),
+        OK,
+        kills="escaped-names-unknown",
+    )
+    g.accept(
+        "jsn-no-normalization",
+        "JSN-1.9 VAL-9.4",
+        "one e with an accent, and e with a combining one, are two names",
+        dump(event("tags", {"run_id": "a", "tags": {"\u00e9": "1", "e\u0301": "2"}})),
+        event("tags", {"run_id": "a", "tags": {"\u00e9": "1", "e\u0301": "2"}}),
+        kind="boundary",
+        kills="names-normalised",
+    )
+    g.refuse(
+        "jsn-name-in-capitals",
+        "JSN-1.9 ENV-1.1",
+        "V is not v",
+        dump(OK).replace('"v"', '"V"'),
+        "bad_envelope",
+        kills="names-without-case",
+    )
+    g.refuse(
+        "jsn-name-full-width",
+        "JSN-1.9 ENV-1.1",
+        "a full-width letter is another name",
+        dump(OK).replace('"v"', '"\uff56"'),
+        "bad_envelope",
+    )
+    g.refuse(
+        "jsn-name-with-space", "JSN-1.9", "a name is not trimmed", dump(OK).replace('"key"', '"key "'), "missing_field"
+    )
+
+
+def _depth(g: Group) -> None:
+    def nested(levels: int, opening: str = "[", closing: str = "]", core: str = "") -> str:
+        return opening * levels + core + closing * levels
+
+    for kind, opening, closing, core in (("arrays", "[", "]", ""), ("objects", '{"a":', "}", "1")):
+        value: object = [] if kind == "arrays" else 1
+        for _ in range(61 if kind == "arrays" else 62):
+            value = [value] if kind == "arrays" else {"a": value}
+        g.accept(
+            f"jsn-depth-64-{kind}",
+            "JSN-2.1",
+            "64 are open at once, the outermost object included",
+            raw_param(nested(62, opening, closing, core)),
+            param(value),
+            kind="boundary",
+            kills="depth-one-less" if kind == "arrays" else "",
+        )
+        g.refuse(
+            f"jsn-depth-65-{kind}",
+            "JSN-2",
+            "65 are open at once",
+            raw_param(nested(63, opening, closing, core)),
+            "too_deep",
+            kind="boundary",
+            kills="depth-one-more" if kind == "arrays" else "",
+        )
+    inner: object = {"$float": "NaN"}
+    for _ in range(61):
+        inner = [inner]
+    g.accept(
+        "jsn-depth-64-form",
+        "JSN-2.1 JSN-2.2 VAL-4.3",
+        "the object of a float is the 64th that is open",
+        raw_param(nested(61, core='{"$float":"NaN"}')),
+        param(inner),
+        kind="boundary",
+        kills="depth-one-less",
+    )
+    g.refuse(
+        "jsn-depth-65-form",
+        "JSN-2 JSN-2.2",
+        "the object of a float counts like any other",
+        raw_param(nested(62, core='{"$float":"NaN"}')),
+        "too_deep",
+        kind="boundary",
+        kills="depth-one-more forms-take-no-level-to-read",
+    )
+    g.refuse(
+        "jsn-depth-thousands",
+        "JSN-2 ERR-4.2",
+        "100,000 open arrays must not bring a reader down",
+        [
+            {"text": raw_param("@").split("@")[0]},
+            {"repeat": [{"text": "["}], "times": 100_000},
+            {"repeat": [{"text": "]"}], "times": 100_000},
+            {"text": "}}"},
+        ],
+        "too_deep",
+    )
+    g.refuse(
+        "jsn-depth-unclosed",
+        "JSN-2.3 ERR-4.2",
+        "100,000 arrays that nobody closes: either fault may be told",
+        [{"text": raw_param("@").split("@")[0]}, {"repeat": [{"text": "["}], "times": 100_000}],
+        "bad_json",
+        or_class=["too_deep"],
+    )
+    g.refuse(
+        "jsn-depth-unknown-member",
+        "JSN-2.2 ENV-6.1",
+        "in an unknown member too",
+        raw(metric(unknown="@x"), x=nested(63)),
+        "too_deep",
+        kills="unknown-members-unchecked",
+    )
+    g.refuse(
+        "jsn-depth-unknown-type",
+        "JSN-2.2 ENV-5.1",
+        "in an event of unknown type too",
+        raw(event("energy", {"x": "@x"}), x=nested(63)),
+        "too_deep",
+    )
+    g.accept(
+        "jsn-depth-unknown-member-64",
+        "JSN-2.1 JSN-2.2",
+        "64 are allowed in an unknown member",
+        raw(metric(unknown="@x"), x=nested(62)),
+        OK,
+        kind="boundary",
+    )
+    g.accept(
+        "jsn-depth-side-by-side",
+        "JSN-2.1",
+        "a hundred arrays side by side are not deep",
+        raw_param("[" + ",".join(["[]"] * 100) + "]"),
+        param([[] for _ in range(100)]),
+        kind="boundary",
+        kills="brackets-counted-not-nested",
+    )
+    g.accept(
+        "jsn-depth-in-string",
+        "JSN-2.1",
+        "brackets in a string open nothing",
+        raw_log('"' + "[{" * 60 + '"'),
+        log("[{" * 60),
+        kind="boundary",
+        kills="brackets-counted-not-nested",
+    )
+
+
+def _surrogates(g: Group) -> None:
+    for name, text in {
+        "high": "\\ud83d",
+        "low": "\\ude00",
+        "reversed": "\\ude00\\ud83d",
+        "two-high": "\\ud83d\\ud83d",
+        "high-then-letter": "\\ud83dx",
+        "high-then-escape": "\\ud83d\\n",
+        "high-then-bmp": "\\ud83d\\u0041",
+        "capitals": "\\uD83D",
+        "first-high": "\\ud800",
+        "last-high": "\\udbff",
+        "first-low": "\\udc00",
+        "last-low": "\\udfff",
+        "pair-then-low": "\\ud83d\\ude00\\ude00",
+    }.items():
+        g.refuse(
+            f"jsn-surrogate-{name}",
+            "JSN-3",
+            "half of a surrogate pair stands without the other",
+            raw_log(f'"{text}"'),
+            "bad_json",
+            kind="boundary" if "first" in name or "last" in name else "invalid",
+            kills="lone-surrogates-accepted" if name == "high" else "",
+        )
+    for name, text in {
+        "in-name": raw_param('{"\\ud83d":1}'),
+        "in-unknown-member": raw(metric(unknown="@x"), x='"\\ud83d"'),
+        "in-unknown-name": raw_metric("1").replace('"k"', '"k","\\ude00":1', 1),
+        "in-free-slot": raw_param('["\\ud83d"]'),
+        "in-unknown-type": raw(event("energy", {"x": "@x"}), x='"\\ud83d"'),
+    }.items():
+        g.refuse(
+            f"jsn-surrogate-{name}",
+            "JSN-3 ENV-6.1",
+            "names and unknown members are no exception",
+            text,
+            "bad_json",
+            kills="lone-surrogates-accepted" if name == "in-name" else "",
+        )
+    g.accept("jsn-surrogate-pair", "JSN-3", "a pair is one character", raw_log('"\\ud83d\\ude00"'), log("\U0001f600"))
+    g.accept(
+        "jsn-surrogate-pair-last",
+        "JSN-3",
+        "the last pair is U+10FFFF",
+        raw_log('"\\udbff\\udfff"'),
+        log("\U0010ffff"),
+        kind="boundary",
+    )
+    g.accept(
+        "jsn-surrogate-neighbours",
+        "JSN-3",
+        "U+D7FF and U+E000 are characters",
+        raw_log('"\\ud7ff\\ue000"'),
+        log("\ud7ff\ue000"),
+        kind="boundary",
+    )
+    g.accept(
+        "jsn-surrogate-spelled-out",
+        "JSN-3",
+        "a backslash that is escaped begins no escape",
+        raw_log('"\\\\ud83d"'),
+        log("\\ud83d"),
+        kind="boundary",
+    )

@@ -1,0 +1,421 @@
+"""Slots that aren't numbers. docs/spec/values.md, VAL-4 and the clauses behind it"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from generate.dsl import INT64_MAX, INT64_MIN, Group, dump, event, json_with, log, metric, param, raw_param
+
+
+def free(g: Group) -> None:
+    """Free slots, which hold any JSON value."""
+    for name, value in (
+        ("true", True),
+        ("false", False),
+        ("integer", 1),
+        ("float", 1.5),
+        ("string", "x"),
+        ("empty-string", ""),
+        ("list", [1, "a", None, [True]]),
+        ("object", {"a": {"b": [1]}}),
+        ("empty-list", []),
+        ("empty-object", {}),
+    ):
+        g.accept(
+            f"val-free-{name}",
+            "VAL-4",
+            "a free slot takes any JSON value",
+            dump(param(value)),
+            param(value),
+            kills={"true": "booleans-become-numbers-in-free-slots", "null": "null-param-is-missing"}.get(name, ""),
+        )
+    g.accept(
+        "val-free-integer-exact",
+        "VAL-4.1",
+        "integers are kept exactly",
+        dump(param([INT64_MAX, INT64_MIN, 2**53 + 1])),
+        param([INT64_MAX, INT64_MIN, 2**53 + 1]),
+        kind="boundary",
+        kills="free-integers-by-way-of-binary64",
+    )
+    g.accept(
+        "val-free-integer-beyond",
+        "VAL-4.1 VAL-2.2",
+        "beyond int64 they are the nearest binary64",
+        raw_param("9223372036854775808"),
+        param(9223372036854775808.0),
+        kind="boundary",
+    )
+    g.accept(
+        "val-free-whole-float",
+        "VAL-4.1 VAL-2.3",
+        "1.0 is a float",
+        raw_param("1.0"),
+        param(1.0),
+        kind="boundary",
+        kills="whole-floats-are-integers",
+    )
+    g.accept(
+        "val-free-minus-zero", "VAL-4.1 VAL-2.3", "-0.0 keeps its sign", raw_param("-0.0"), param(-0.0), kind="boundary"
+    )
+    g.refuse(
+        "val-free-beyond",
+        "VAL-4.1 VAL-2.4",
+        "1e400 is no binary64",
+        raw_param('{"a":[1e400]}'),
+        "out_of_range",
+        kills="overflow-is-infinity",
+    )
+    for name, text in (("nan", "NaN"), ("infinity", "Infinity"), ("minus-infinity", "-Infinity")):
+        of = param([{"$float": text}])
+        g.accept(
+            f"val-free-form-{name}",
+            "VAL-4.3",
+            "an object of this one member is the number it names",
+            dump(of),
+            of,
+            kills="float-form-unread" if name == "nan" else "",
+        )
+        same = param(["@x"])
+        g.accept(
+            f"val-free-string-{name}",
+            "VAL-4.6",
+            "the string is a string in a free slot",
+            dump(json_with(same, text)),
+            json_with(same, text),
+            kills="strings-become-numbers-in-free-slots" if name == "nan" else "",
+        )
+    for name, value in (
+        ("spelling", {"$float": "nan"}),
+        ("number", {"$float": 1.5}),
+        ("two-members", {"$float": "NaN", "a": 1}),
+        ("null", {"$float": None}),
+        ("list", {"$float": ["NaN"]}),
+        ("nested", {"$float": {"$float": 1}}),
+    ):
+        g.accept(
+            f"val-free-no-form-{name}",
+            "VAL-4.4",
+            "any other object with a member $float is an ordinary object",
+            dump(param(value)),
+            param(value),
+            kind="boundary",
+            kills="float-form-too-eager" if name == "two-members" else "",
+        )
+    deep: Any = {"$float": "Infinity"}
+    for _ in range(10):
+        deep = {"a": [deep]}
+    g.accept(
+        "val-free-form-deep",
+        "VAL-4.3",
+        "at any depth",
+        dump(param(deep)),
+        param(deep),
+        kind="boundary",
+        kills="float-form-unread",
+    )
+    for name, of in (
+        ("fields", log("y", fields={"$float": "NaN"})),
+        ("meta", event("artifact", {"run_id": "a", "path": "p", "meta": {"$float": "Infinity"}})),
+        ("payload", event("command", {"cmd_id": "c", "type": "pause", "payload": {"$float": "-Infinity"}}, seq=0)),
+    ):
+        g.accept(
+            f"val-map-of-free-form-{name}",
+            "VAL-4.9",
+            "a map of free is no free slot: it is read as a map of one name",
+            dump(of),
+            of,
+            kind="boundary",
+            kills="maps-of-free-are-free" if name == "fields" else "",
+        )
+    g.accept(
+        "val-map-of-free-form-inside",
+        "VAL-4.9 VAL-4.3",
+        "its values are free slots",
+        dump(log(fields={"$float": {"$float": "NaN"}})),
+        log(fields={"$float": {"$float": "NaN"}}),
+        kind="boundary",
+        kills="float-form-unread",
+    )
+    g.accept(
+        "val-free-form-escaped",
+        "VAL-4.3 JSN-1.9",
+        "its name may be written with an escape",
+        raw_param('{"\\u0024float":"NaN"}'),
+        param({"$float": "NaN"}),
+        kind="boundary",
+    )
+    for where, of in (
+        ("fields", log(fields={"a": "@x"})),
+        ("meta", event("artifact", {"run_id": "a", "path": "p", "meta": {"a": "@x"}})),
+        ("unknown-type", event("energy", {"a": "@x"})),
+    ):
+        for name, value in (("form", {"$float": "NaN"}), ("true", True), ("integer", 2**53 + 1)):
+            expected = json_with(of, value)
+            g.accept(
+                f"val-free-{where}-{name}",
+                "VAL-4.3" if name == "form" else "VAL-4.8" if name == "true" else "VAL-4.1",
+                "free slots are the same everywhere, lists and maps of them too",
+                dump(expected),
+                expected,
+            )
+    g.accept(
+        "val-map-named-float",
+        "VAL-4.3 VAL-9.3",
+        "a map is no free slot: its name $float is a name",
+        dump(log(fields={"$float": "NaN"})),
+        log(fields={"$float": "NaN"}),
+        kind="boundary",
+        kills="float-form-anywhere",
+    )
+
+
+SETS = {
+    "run-end-status": (event("run_end", {"run_id": "a", "status": "@x"}, seq=3), ["completed", "failed", "killed"]),
+    "status": (event("status", {"run_id": "a", "status": "@x"}, seq=3),
+               ["initializing", "running", "training", "evaluating", "checkpointing", "paused", "resuming", "finishing",
+                "completed", "failed", "killed"]),
+    "log-level": (event("log", {"run_id": "a", "level": "@x", "msg": "m"}), ["debug", "info", "warning", "error"]),
+    "alert-level": (event("alert", {"run_id": "a", "title": "t", "level": "@x"}), ["debug", "info", "warning", "error"]),
+    "upload": (event("artifact", {"run_id": "a", "path": "p", "upload": "@x"}), ["reference", "inline", "stream"]),
+    "ack-status": (event("ack", {"seq": 1, "status": "@x"}, seq=0), ["ok", "error"]),
+}  # fmt: skip
+
+OPEN = {
+    "artifact-type": (event("artifact", {"run_id": "a", "path": "p", "type": "@x"}), "model"),
+    "ctx-phase": (metric(1, ctx={"phase": "@x"}), "train"),
+    "ctx-agg": (metric(1, ctx={"agg": "@x"}), "mean"),
+    "progress-unit": (event("status", {"run_id": "a", "status": "running", "progress": {"unit": "@x"}}), "step"),
+    "command-type": (event("command", {"cmd_id": "c", "type": "@x"}, seq=0), "stop"),
+}
+
+
+def sets(g: Group) -> None:
+    """Closed and open sets."""
+    for name, (of, values) in SETS.items():
+        for value in values:
+            g.accept(
+                f"val-{name}-{value}",
+                "VAL-6",
+                "a value of the closed set",
+                dump(json_with(of, value)),
+                json_with(of, value),
+                kills="one-status-missing" if value == "resuming" else "",
+            )
+        known = values[0]
+        for wrong, clause, why in (
+            ("unknown", "VAL-6", "a value that is not in the set"),
+            (known.upper(), "VAL-6.1", "case counts"),
+            (f" {known}", "VAL-6.1", "nothing is trimmed"),
+            ("", "VAL-6", "the empty string is in no set"),
+        ):
+            ident = {"unknown": "unknown", known.upper(): "capitals", f" {known}": "space"}.get(wrong, "empty")
+            g.refuse(
+                f"val-{name}-not-{ident}",
+                clause,
+                why,
+                dump(json_with(of, wrong)),
+                "bad_value",
+                kills={"unknown": "closed-sets-are-open", "capitals": "closed-sets-without-case"}.get(ident, "")
+                if name == "log-level"
+                else "",
+            )
+        for wrong_type, value in (("number", 1), ("list", [known])):
+            g.refuse(
+                f"val-{name}-not-{wrong_type}",
+                "VAL-6.2",
+                "a value that is no string",
+                dump(json_with(of, value)),
+                "bad_type",
+            )
+    for name, (of, known) in OPEN.items():
+        for ident, value in (("known", known), ("new", "something else"), ("empty", ""), ("capitals", known.upper())):
+            g.accept(
+                f"val-{name}-{ident}",
+                "VAL-7 VAL-7.1",
+                "any string, kept as it is",
+                dump(json_with(of, value)),
+                json_with(of, value),
+                kind="valid" if ident == "known" else "boundary",
+                kills={"new": "open-sets-are-closed", "capitals": "open-sets-lower-cased"}.get(ident, "")
+                if name == "artifact-type"
+                else "",
+            )
+    flag = event("checkpoint", {"run_id": "a", "step": 1, "path": "p", "is_best": "@x"})
+    for value in (True, False):
+        g.accept(
+            f"val-boolean-{str(value).lower()}",
+            "VAL-5",
+            "a boolean",
+            dump(json_with(flag, value)),
+            json_with(flag, value),
+        )
+    for name, wrong in (("one", 1), ("zero", 0), ("string", "true"), ("list", []), ("float", 1.0)):
+        g.refuse(
+            f"val-boolean-{name}",
+            "VAL-5",
+            "nothing else will do",
+            dump(json_with(flag, wrong)),
+            "bad_type",
+            kills="numbers-are-booleans" if name == "one" else "",
+        )
+
+
+def strings(g: Group) -> None:
+    """Strings, digests and the slots built of them."""
+    digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    of = event("artifact", {"run_id": "a", "path": "p", "checksum": "@x"})
+    for name, value, clause in (
+        ("prefixed", f"sha256:{digest}", "VAL-8.1"),
+        ("bare", digest, "VAL-8.1"),
+        ("bare-capitals", digest.upper(), "VAL-8.1"),
+        ("other-digest", "md5:d41d8cd98f00b204e9800998ecf8427e", "VAL-8.2"),
+        ("sixty-three", digest[:63], "VAL-8.2"),
+        ("any-text", "none of your business", "VAL-8.2"),
+        ("empty", "", "VAL-8.2"),
+    ):
+        g.accept(
+            f"val-checksum-{name}",
+            clause,
+            "a checksum of any form is taken",
+            dump(json_with(of, value)),
+            json_with(of, value),
+            kind="boundary" if name in {"sixty-three", "empty"} else "valid",
+            kills="checksum-must-be-sha256" if name == "any-text" else "",
+        )
+    for name, value in (("prefixed-capitals", digest.upper()), ("prefixed-mixed", digest[:32].upper() + digest[32:])):
+        g.accept(
+            f"val-checksum-{name}",
+            "VAL-8.3 VAL-8.1",
+            "the same checksum in capitals: whichever form is handed on",
+            dump(json_with(of, f"sha256:{value}")),
+            json_with(of, f"sha256:{digest}"),
+            kind="boundary",
+        )
+    for name, value in (
+        ("other-capitals", "MD5:D41D8CD98F00B204E9800998ECF8427E"),
+        ("other-prefix", f"SHA256:{digest}"),
+    ):
+        g.accept(
+            f"val-checksum-{name}",
+            "VAL-8.2",
+            "what has another form is kept as it is",
+            dump(json_with(of, value)),
+            json_with(of, value),
+            kind="boundary",
+            kills="checksums-small" if name == "other-capitals" else "",
+        )
+    for name, value in (
+        ("empty", ""),
+        ("emoji", "\U0001f469\u200d\U0001f52c"),
+        ("right-to-left", "\u202eabc"),
+        ("line-separator", "\u2028\u2029"),
+        ("noncharacter", "\ufffe\uffff"),
+        ("combining", "e\u0301"),
+        ("long", "x" * 10_000),
+        ("backslash", "\\u0041"),
+        ("html", "<script>&amp;'\""),
+    ):
+        g.accept(
+            f"val-string-{name}",
+            "VAL-9",
+            "any characters, in any number",
+            dump(log(value)),
+            log(value),
+            kind="boundary" if name in {"empty", "long"} else "valid",
+            kills={"combining": "strings-normalised"}.get(name, ""),
+        )
+    names = {
+        "": "empty",
+        "a.b": "dots",
+        "a/b": "slashes",
+        "$float": "dollar",
+        " a ": "spaces",
+        "a\nb": "newline",
+        "\U0001f600": "emoji",
+        "__proto__": "proto",
+        "constructor": "constructor",
+        "0": "digit",
+    }
+    for name, ident in names.items():
+        tags = event("tags", {"run_id": "a", "tags": {name: "v"}})
+        g.accept(
+            f"val-map-name-{ident}",
+            "VAL-9.4 VAL-9.3",
+            "names of a map are kept exactly",
+            dump(tags),
+            tags,
+            kind="boundary",
+            kills={"empty": "empty-names-dropped", "spaces": "names-trimmed"}.get(ident, ""),
+        )
+    many = {f"m{number}": number / 8 for number in range(500)}
+    batch = event("metric_batch", {"run_id": "a", "metrics": many})
+    g.accept("val-map-large", "VAL-9.3", "five hundred entries", dump(batch), batch)
+    order = event("metric_batch", {"run_id": "a", "metrics": {"b": 1, "a": 2}})
+    g.accept(
+        "val-map-order",
+        "VAL-9.7",
+        "the order of names means nothing",
+        dump(event("metric_batch", {"metrics": {"a": 2, "b": 1}, "run_id": "a"})),
+        order,
+    )
+    for name, content in (("number", 5), ("true", True), ("list", ["x"]), ("object", {"a": "x"}), ("float", 0.5)):
+        g.refuse(
+            f"val-string-not-{name}",
+            "VAL-9.1",
+            "a value of another type in a string slot",
+            dump(log(content)),
+            "bad_type",
+            kills="numbers-become-strings" if name == "number" else "",
+        )
+    for name, content in (("string", "lr"), ("object", {"0": "lr"}), ("number", 0)):
+        g.refuse(
+            f"val-list-not-{name}",
+            "VAL-9.6",
+            "a value of another type in a list slot",
+            dump(param(1, nested_key=content)),
+            "bad_type",
+        )
+    for name, content in (("element-number", ["a", 1]), ("element-list", [["a"]])):
+        g.refuse(
+            f"val-list-{name}",
+            "VAL-9.2",
+            "each element must fit",
+            dump(param(1, nested_key=content)),
+            "bad_type",
+            kills="lists-of-anything" if name == "element-number" else "",
+        )
+    for name, content in (("list", [["a", "b"]]), ("string", "a"), ("number", 1), ("true", True)):
+        g.refuse(
+            f"val-map-not-{name}",
+            "VAL-9.6",
+            "a value of another type in a map slot",
+            dump(event("tags", {"run_id": "a", "tags": content})),
+            "bad_type",
+        )
+        g.refuse(
+            f"val-object-not-{name}",
+            "VAL-9.6",
+            "a value of another type in an object slot",
+            dump(metric(1, ctx=content)),
+            "bad_type",
+        )
+    for name, content in (("number", {"a": 1}), ("object", {"a": {}}), ("true", {"a": True})):
+        g.refuse(
+            f"val-map-value-{name}",
+            "VAL-9.3",
+            "each value of a map must fit",
+            dump(event("tags", {"run_id": "a", "tags": content})),
+            "bad_type",
+            kills="numbers-become-strings" if name == "number" else "",
+        )
+    g.accept(
+        "val-object-unknown-member",
+        "VAL-9.5 ENV-6",
+        "unknown members of an object are ignored",
+        dump(metric(1, ctx={"phase": "val", "colour": {"a": 1}})),
+        metric(1, ctx={"phase": "val"}),
+        kills="unknown-members-refused",
+    )
+    assert math.copysign(1, -0.0) < 0

@@ -1,0 +1,160 @@
+/** The requests to an emitter: the suite is the training, the collector and the clock. */
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { VirtualClock } from "./clock.mjs";
+import { Emitter, Misconfigured } from "./emitter.mjs";
+import { SpoolPlace } from "./place.mjs";
+import { argument, CALLS, optional, seconds } from "./emitter_calls.mjs";
+import { runProcess } from "./processes.mjs";
+import { toTagged } from "./tagged.mjs";
+
+class Session {
+  constructor() {
+    this.folder = mkdtempSync(join(tmpdir(), "xtrack-emitter-"));
+    this.clock = new VirtualClock();
+    this.written = [];
+    this.connection = "none";
+    this.commands = [];
+    this.told = [];
+    this.call = null;
+    const session = this;
+    this.line = {
+      url: "tcp://localhost:9999",
+      want() {
+        session.connection = "wanted";
+      },
+      write(bytes) {
+        session.written.push(bytes);
+      },
+      close() {
+        session.connection = "none";
+      },
+    };
+  }
+
+  start({ now, options }) {
+    this.clock.time = now;
+    try {
+      this.emitter = new Emitter({
+        options,
+        clock: this.clock,
+        places: (stream) => new SpoolPlace(this.folder, stream, this.clock),
+        line: this.line,
+        tell: (line) => this.told.push(line),
+      });
+      this.call = { call: "returned" };
+    } catch (error) {
+      if (!(error instanceof Misconfigured)) throw error;
+      this.call = { call: "raised", error: error.message };
+    }
+  }
+
+  calling({ call, arguments: given }) {
+    const values = argument(given);
+    this.call = { call: "waits" };
+    const done = (value) => {
+      this.call = { call: "returned", ...(value === undefined ? {} : { value: toTagged(value) }) };
+    };
+    if (call === "commands") {
+      for (const p of this.emitter.takeCommands()) {
+        this.commands.push({
+          cmd_id: p.get("cmd_id"),
+          type: p.get("type"),
+          payload: toTagged(p.get("payload") ?? new Map()),
+        });
+      }
+      done();
+    } else if (call === "flush") this.emitter.flush(values.get("until"), seconds(values), done);
+    else if (call === "end") {
+      const [status, error] = [optional(values, "status"), optional(values, "error")];
+      this.emitter.end({ status, error, timeout: seconds(values) }, () => done());
+    } else {
+      CALLS[call](this.emitter, values);
+      done();
+    }
+  }
+
+  connected({ address }) {
+    this.connection = "open";
+    this.emitter.link.connected(address);
+  }
+
+  refused() {
+    this.connection = "none";
+    this.emitter.link.refused();
+  }
+
+  receive({ bytes }) {
+    if (this.connection === "open") this.emitter.link.receive(Buffer.from(bytes, "base64"));
+  }
+
+  disconnected() {
+    this.connection = "none";
+    this.emitter.link.disconnected();
+  }
+
+  tick({ now }) {
+    this.clock.advance(now);
+  }
+
+  full({ full }) {
+    const { place } = this.emitter;
+    // Room that was given up at the end stays there.
+    place.full = full && place.reserve;
+  }
+
+  facts() {
+    const call = this.call;
+    if (call !== null && call.call !== "waits") this.call = null;
+    const facts = {
+      written: Buffer.concat(this.written).toString("base64"),
+      connection: this.connection,
+      commands: this.commands,
+      told: this.told,
+      ...(call ?? {}),
+      ...(this.emitter === undefined ? {} : { counts: this.emitter.counts() }),
+    };
+    this.written = [];
+    this.commands = [];
+    this.told = [];
+    return facts;
+  }
+
+  forget() {
+    this.emitter?.place.end();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+const sessions = new Map();
+const NAMES = {
+  start: "start",
+  call: "calling",
+  connected: "connected",
+  refused: "refused",
+  receive: "receive",
+  disconnected: "disconnected",
+  tick: "tick",
+  full: "full",
+};
+
+export const EMITTER_OPS = {
+  "emit.forget"({ session }) {
+    const ended = sessions.get(session);
+    sessions.delete(session);
+    ended?.forget();
+    return { ok: {} };
+  },
+};
+EMITTER_OPS["emit.process"] = async (request) => ({ ok: await runProcess(request) });
+for (const [name, method] of Object.entries(NAMES)) {
+  EMITTER_OPS[`emit.${name}`] = (request) => {
+    if (!sessions.has(request.session)) sessions.set(request.session, new Session());
+    const session = sessions.get(request.session);
+    session[method](request);
+    return { ok: session.facts() };
+  };
+}

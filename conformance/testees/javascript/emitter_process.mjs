@@ -1,0 +1,57 @@
+/** A process that logs, as emit.process asks for it: node emitter_process.mjs FILE. What its calls came to is written beside FILE. */
+
+import { readFileSync, writeFileSync } from "node:fs";
+
+import { argument, CALLS } from "./emitter_calls.mjs";
+import { start, watchTheEnd } from "./environment.mjs";
+import { setTimeout as pause } from "node:timers/promises";
+
+const path = process.argv[2];
+const { calls, ending } = JSON.parse(readFileSync(path, "utf-8"));
+const outcomes = [];
+let emitter = null;
+watchTheEnd({ interrupts: true });
+
+const plain = (value) =>
+  value instanceof Map
+    ? Object.fromEntries([...value].map(([name, item]) => [name, plain(item)]))
+    : typeof value === "bigint"
+      ? Number(value)
+      : value;
+
+async function make({ call, arguments: given }) {
+  const values = argument(given ?? { t: "obj", v: [] });
+  if (call === "start") {
+    emitter = start(plain(values));
+    return;
+  }
+  if (call === "commands") {
+    // What has come must be read first; a busy machine takes its time.
+    for (let tries = 0; tries < 40 && emitter.commands.length === 0; tries += 1) await pause(50);
+    await pause(50);
+    emitter.takeCommands();
+  } else if (call === "flush" || call === "end") {
+    const timeout = values.get("timeout") === undefined ? undefined : Number(values.get("timeout"));
+    await new Promise((done) => {
+      if (call === "flush") emitter.flush(values.get("until"), timeout, done);
+      else emitter.end({ status: values.get("status"), error: values.get("error"), timeout }, done);
+    });
+  } else CALLS[call](emitter, values);
+}
+
+for (const call of calls) {
+  try {
+    await make(call);
+    outcomes.push("returned");
+  } catch {
+    outcomes.push("raised");
+  }
+  writeFileSync(`${path}.calls`, JSON.stringify(outcomes));
+}
+
+const [how, code] = ending.split(" ");
+if (how === "exit") process.exit(Number(code));
+else if (how === "exception") throw new Error("nobody catches this");
+else if (how === "interrupt") process.kill(process.pid, "SIGINT");
+else if (how === "terminate") process.kill(process.pid, "SIGTERM");
+if (how === "interrupt" || how === "terminate") await pause(1000);

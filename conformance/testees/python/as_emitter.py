@@ -1,0 +1,276 @@
+"""The reference implementation as an emitter: docs/reference/testee-emitter.md tells what is asked.
+
+``Tracker.start_run`` with the transport for collectors, as a training has it: its spool lies in a folder of its own,
+its sender runs in a thread of a virtual world (``virtual.py``), and its connection is one end of a socket pair.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import functools
+import io
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from as_process import run_process
+from values_told import to_tagged, untagged
+from virtual import World
+
+from xtrack_protocol.emitter import Run, Tracker, ending, exits, tracker
+from xtrack_protocol.errors import TransportError
+from xtrack_protocol.net.channel import Channel
+from xtrack_protocol.net.connect import check_peer
+from xtrack_protocol.net.endpoint import Endpoint, parse_endpoint
+from xtrack_protocol.settings import Settings
+from xtrack_protocol.transport.remote import TcpTransport
+
+find_source = functools.cache(tracker.find_source)  # asks git, which takes its time
+
+RUN_OPTIONS = {
+    "run_id": "run_id",
+    "worker_id": "worker_id",
+    "name": "name",
+    "tags": "tags",
+    "experiment_id": "experiment_id",
+    "parent_id": "parent_run_id",
+    "world_size": "world_size",
+}
+
+
+class Part:
+    """Answers what begins with ``emit.``."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Emitter] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request."""
+        op, name = request["op"], request["session"]
+        if op == "emit.process":
+            return {"ok": run_process(request)}
+        if op == "emit.start":
+            self.sessions[name] = Emitter()
+        elif op == "emit.forget":
+            session = self.sessions.pop(name, None)
+            if session is not None:
+                session.forget()
+            return {"ok": {}}
+        return {"ok": self.sessions[name].answer(op, request)}
+
+
+class Emitter:
+    """One emitter, its run, and both ends of its connection."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.folder = Path(tempfile.mkdtemp(prefix="xtrack-emitter-"))
+        self.lines = io.StringIO()
+        self.written = bytearray()
+        self.run: Run | None = None
+        self.transport: TcpTransport | None = None
+        self.commands: list[dict[str, Any]] = []
+        self.wanted = self.full = False
+        self.outcome: str | None = None
+        self.peer: socket.socket | None = None
+        self.call: dict[str, Any] | None = None
+        self.called = False
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    def answer(self, op: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request says, and return the facts."""
+        told: dict[str, Any] = {}
+        self.lines.seek(0)
+        self.lines.truncate()
+        with self.surroundings():
+            match op:
+                case "emit.start":
+                    self.begin_call(lambda: self.start(request["options"]))
+                case "emit.call":
+                    arguments = untagged(request["arguments"])
+                    self.begin_call(lambda: make_call(self, request["call"], arguments))
+                case "emit.connected":
+                    self.outcome = request["address"]
+                case "emit.refused":
+                    self.outcome = ""
+                case "emit.receive":
+                    self.receive(base64.b64decode(request["bytes"]))
+                case "emit.disconnected":
+                    self.disconnect()
+                case "emit.tick":
+                    self.world.advance(request["now"] / 1000)
+                case "emit.full":
+                    self.full = request["full"]
+            self.settle()
+            if self.called:
+                told |= self.call or {"call": "waits"}
+                self.called = self.call is None
+            counts = self.counts()
+        written, self.written = bytes(self.written), bytearray()
+        commands, self.commands = self.commands, []
+        return told | {
+            "written": base64.b64encode(written).decode(),
+            "connection": "open" if self.peer else "wanted" if self.wanted else "none",
+            "commands": commands,
+            "told": self.lines.getvalue().splitlines(),
+            "counts": counts,
+        }
+
+    @contextlib.contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """Have the run look at this world's clock, and tell people here."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stderr(self.lines))
+            stack.enter_context(mock.patch.object(ending, "time", SimpleNamespace(monotonic=self.world.clock)))
+            stack.enter_context(mock.patch.object(tracker, "find_source", find_source))
+            if self.full:
+                stack.enter_context(mock.patch.object(os, "write", no_room))
+            yield
+
+    def begin_call(self, what: Callable[[], Any]) -> None:
+        """Make a call of the training's, in a thread that may wait."""
+
+        def work() -> None:
+            try:
+                value = what()
+            except BaseException as error:  # noqa: BLE001 - told
+                self.call = {"call": "raised", "error": f"{type(error).__name__}: {error}"}
+            else:
+                self.call = {"call": "returned", "value": to_tagged(value)}
+
+        self.called, self.call = True, None
+        self.world.thread(work, daemon=True).start()
+
+    def start(self, options: dict[str, Any]) -> None:
+        """Start the run."""
+        settings = Settings(dir=self.folder, key=options.get("key"), tls=options.get("tls", False))
+        scheme = "tls" if settings.tls else "tcp"
+        endpoint = parse_endpoint(f"{scheme}://{options.get('host', 'localhost')}:9999", settings)
+        world = self.world
+        sender = {"connect": self.connect, "clock": world.clock, "wake": world.wake}
+        sender |= {"thread": world.thread, "condition": world.condition}
+        self.transport = TcpTransport(endpoint, self.folder, sender=sender)
+        given = {ours: options[name] for name, ours in RUN_OPTIONS.items() if name in options}
+        self.run = Tracker.start_run(transport=self.transport, settings=settings, **given)
+        exits.unwatch(self.run)  # the testee may end in the middle of a session, and its clock stands still then
+
+    # ------------------------------------------------------------------------------------------ the connection
+
+    def connect(self, endpoint: Endpoint, timeout: float) -> Channel:
+        """Wait for the suite to say what comes of it, and return our end of the connection."""
+        self.wanted = True
+        self.world.wait(timeout, lambda: self.outcome is not None)
+        outcome, self.outcome, self.wanted = self.outcome, None, False
+        if not outcome:
+            raise TransportError(endpoint.url, "timed out" if outcome is None else "nobody listens there")
+        check_peer(endpoint, outcome)
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        return Channel(ours, outcome, endpoint.url)
+
+    def receive(self, data: bytes) -> None:
+        """Let the emitter read bytes of the collector."""
+        while data and self.peer is not None:
+            with contextlib.suppress(BlockingIOError):
+                data = data[self.peer.send(data) :]
+            self.settle()
+
+    def disconnect(self) -> None:
+        """Close the collector's end."""
+        if self.peer is not None:
+            self.peer.close()
+            self.peer = None
+
+    def settle(self) -> None:
+        """Let the threads do what they can, and take what is written, until nothing more comes."""
+        self.world.settle()
+        while self.peer is not None:
+            try:
+                data = self.peer.recv(1 << 20)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data = b""
+            if data:
+                self.written += data
+            else:
+                self.disconnect()
+            self.world.settle()
+
+    # ------------------------------------------------------------------------------------------ facts
+
+    def counts(self) -> dict[str, int]:
+        """Return what the run tells of its events."""
+        if self.run is None:
+            return {}
+        stats = self.run.stats()
+        found = {"accepted": stats.accepted, "dropped": stats.dropped, "refused": stats.refused}
+        delivery = stats.delivery
+        if delivery is not None:
+            found |= {"acked": delivery.acked, "unconfirmed": delivery.unconfirmed, "waiting": delivery.waiting}
+        return found
+
+    def forget(self) -> None:
+        """Let go of everything."""
+        with self.surroundings():
+            if self.transport is not None:
+                self.begin_call(self.transport.close)
+                self.world.advance(self.world.now + 100.0)
+        self.disconnect()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def no_room(_fd: int, _data: Any) -> int:
+    """Stand in for ``os.write`` on a disk that is full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def make_call(here: Emitter, call: str, given: dict[str, Any]) -> Any:  # noqa: C901 - a table
+    """Make one call of the training's; return what it returns."""
+    run = here.run
+    assert run is not None
+    match call:
+        case "param":
+            run.log_param(given["key"], given["value"])
+        case "metric":
+            run.log_metric(given.pop("key"), given.pop("value"), **given)
+        case "metrics":
+            run.log_metrics(given.pop("values"), **given)
+        case "log":
+            run.log(
+                given["msg"], **{name: given[name] for name in ("level",) if name in given}, **given.get("fields", {})
+            )
+        case "tags":
+            run.set_tags(given["tags"])
+        case "status":
+            run.set_status(given["status"], given.get("msg"))
+        case "artifact":
+            meta = given.pop("meta", None)
+            run.log_artifact(given.pop("path"), metadata=meta, **given)
+        case "checkpoint":
+            run.log_checkpoint(**given)
+        case "alert":
+            run.alert(**given)
+        case "summary":
+            run.summary(given["values"])
+        case "commands":
+            for command in run.commands():
+                here.commands.append(
+                    {"cmd_id": command.command_id, "type": command.type, "payload": to_tagged(command.payload or {})}
+                )
+        case "flush":
+            return run.flush(given["until"], **{name: given[name] for name in ("timeout",) if name in given})
+        case "end":
+            run.end(**given)
+        case _:
+            raise ValueError(f"no call {call!r}")
+    return None

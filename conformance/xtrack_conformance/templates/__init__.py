@@ -1,0 +1,1 @@
+"""The skeletons that ``init`` writes: a testee of one file in each of several languages."""
