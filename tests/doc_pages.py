@@ -1,6 +1,6 @@
 """The blocks of a documentation page, and the machinery that runs them.
 
-A page's blocks are run in their order, in one empty folder with a copy of the examples and a capture:
+A page's blocks are run in their order, in one empty folder with a copy of the examples and testees, and a capture:
 
 - ``python`` blocks all in one fresh process, so that later ones see the names of earlier ones;
 - ``bash`` blocks each in a bash that stops at the first failing command;
@@ -287,5 +287,6 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def prepare(folder: Path) -> None:
-    """Put into a page's folder what every page may use: the examples."""
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__", "iris-runs"))
+    """Put into a page's folder what every page may use: the examples, and the testees."""
+    for name in ("examples", "conformance/testees"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "iris-runs", "target"))

@@ -29,11 +29,15 @@ MODULES = (
     "errors",
     "limits",
     "settings",
+    "net",
     "spool",
+    "sender",
+    "client",
     "transport",
     "storage",
     "emitter",
     "collector",
+    "server",
     "testing",
 )
 

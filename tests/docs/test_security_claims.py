@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from xtrack_protocol import Tracker
 from xtrack_protocol.collector import Collector, describe_command
 from xtrack_protocol.emitter.surroundings import find_environment, strip_credentials
-from xtrack_protocol.errors import SpoolError, TransportError
+from xtrack_protocol.errors import ConfigurationError, SpoolError, TransportError
 from xtrack_protocol.ir import Artifact, Envelope
+from xtrack_protocol.net.endpoint import parse_endpoint
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.settings import Settings
 from xtrack_protocol.spool import SpoolDir, StreamWriter
@@ -81,6 +83,27 @@ def test_credentials_are_taken_out() -> None:
     assert "hunter2" not in describe_command(
         ["train", "--password", "hunter2", "--api-key=hunter2", "https://u:hunter2@h/"]
     )
+
+
+def test_a_key_stays_where_it_belongs(tmp_path: Path) -> None:
+    """The handshakes are tried in ``tests/net``."""
+    elsewhere = Settings(host="192.0.2.1", key="xtk_k1_canary")
+    with pytest.raises(ConfigurationError, match="in clear text") as caught:
+        parse_endpoint("tcp", elsewhere)
+    assert parse_endpoint("tcp", attrs.evolve(elsewhere, insecure=True)).requires_session  # no fallback, all the same
+    said = f"{caught.value} {elsewhere} {parse_endpoint('tls', elsewhere)!r} {parse_endpoint('tls', elsewhere).hello()}"
+    (tmp_path / "key").write_text("xtk_k1_canary")
+    (tmp_path / "key").chmod(0o644)
+    with pytest.raises(ConfigurationError, match="others may read it") as caught:
+        parse_endpoint("tcp", Settings(key_file=tmp_path / "key"))
+    said += str(caught.value)
+    with pytest.raises(ConfigurationError, match="no user and no key") as caught:
+        parse_endpoint("tcp://xtk_k1_canary@localhost", Settings())
+    said += str(caught.value)
+    environ = {"XTRACK_KEY": "xtk_k1_canary", "NOTE": "xtk_k1_canary", "RANK": "0"}
+    said += str(find_environment(("*",), environ))
+    assert "canary" not in said
+    assert "RANK" in said
 
 
 def test_the_repositorys_url_is_recorded_without_its_password(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "docs" / "spec"
 NOT_IN_CODE = Path(__file__).with_name("clauses_not_in_code.txt")
 
-ID = r"(?:FRM|JSN|MSG|VAL|ENV|EVT(?:-[A-Z_]+)?|CTL|VER|ERR|STR|DLV|FLD|RST|EMT)-\d+(?:\.\d+)?"
+ID = r"(?:FRM|JSN|MSG|VAL|ENV|EVT(?:-[A-Z_]+)?|CTL|VER|ERR|STR|DLV|FLD|RST|EMT|SEC)-\d+(?:\.\d+)?"
 MENTION = re.compile(rf"\b{ID}\b")
 CLAUSE = re.compile(rf"^(?:- )?\*\*({ID})\*\* ")
 KEYWORD = re.compile(r"\b(?:MUST|SHALL|SHOULD|REQUIRED|RECOMMENDED|MAY|OPTIONAL)\b")

@@ -7,24 +7,38 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from collecting_messages import COLLECTING
 from doc_pages import DOCS, environment, says
+from judging_messages import JUDGING
+from legacy_collector import LegacyCollector
+from reaching import REACHING, command
+from remote_workers import serving, stranger, until, working
+from small_collector import SmallCollector
 
-from xtrack_protocol import Envelope, Metric, RunStart, Tracker, encode_frame, stream_file
+from xtrack_protocol import Envelope, Metric, RunEnd, RunStart, Tracker, encode_frame, stream_file
 from xtrack_protocol.collector import RunManager, send_command
 from xtrack_protocol.errors import XTrackError
+from xtrack_protocol.runs import StreamLost
+from xtrack_protocol.server.access import AccessControl
+from xtrack_protocol.server.keys import Keyring
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.settings import Settings
 from xtrack_protocol.spool import SpoolDir, StreamWriter
-from xtrack_protocol.storage import SQLiteStore, open_store
+from xtrack_protocol.storage import MemoryStore, SQLiteStore, open_store
+from xtrack_protocol.testing import Worker
 
 PAGE = DOCS / "troubleshooting.md"
 
@@ -42,7 +56,7 @@ def rows() -> list[str]:
     return found
 
 
-PROVOCATIONS: dict[str, Callable[[Path], str]] = {}
+PROVOCATIONS: dict[str, Callable[[Path], str]] = dict(COLLECTING)
 
 
 def row(message: str) -> Callable[[Callable[[Path], str]], Callable[[Path], str]]:
@@ -54,6 +68,10 @@ def row(message: str) -> Callable[[Callable[[Path], str]], Callable[[Path], str]
         return provoke
 
     return register
+
+
+PROVOCATIONS.update(REACHING)
+PROVOCATIONS.update(JUDGING)
 
 
 def test_every_row_is_provoked() -> None:
@@ -88,21 +106,6 @@ def python(folder: Path, code: str, **variables: str) -> str:
     return command(folder, sys.executable, str(script), **variables)
 
 
-def command(folder: Path, *argv: str, **variables: str) -> str:
-    done = subprocess.run(
-        argv,
-        cwd=folder,
-        env={**environment(folder), **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout
-
-
 def starting(folder: Path, **variables: str) -> str:
     """Start a run in a process of its own, with these variables."""
     return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1')", **variables)
@@ -112,6 +115,103 @@ def logging(folder: Path, call: str) -> str:
     """Start a run and do something with it."""
     code = f"import xtrack_protocol\nwith xtrack_protocol.start_run(run_id='run-1') as run:\n    {call}\n"
     return python(folder, code)
+
+
+def ending_without_collector(folder: Path, **variables: str) -> str:
+    """Log to a collector that isn't there, until the sender has noticed."""
+    code = """
+import time, xtrack_protocol
+run = xtrack_protocol.start_run(run_id='run-1')
+while not run.stats().warnings:
+    time.sleep(0.01)
+run.end(timeout=0)
+"""
+    return python(folder, code, **variables)
+
+
+def free_port() -> int:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port: int = closed.getsockname()[1]
+        return port
+
+
+@row("warning: tcp://...: nobody listens there (connection refused). ... Events are kept in the spool ...")
+def _(folder: Path) -> str:
+    return ending_without_collector(folder, XTRACK_TRANSPORT=f"tcp://127.0.0.1:{free_port()}")
+
+
+@row("warning: unix:...: no collector listens there: there is no such socket. ...")
+def _(folder: Path) -> str:
+    return ending_without_collector(folder, XTRACK_TRANSPORT="unix", XTRACK_SOCKET=str(folder / "nobody.sock"))
+
+
+@row("... events of ... have not reached tcp://... They are kept in the spool; ship them with: xtrack sync ...")
+def _(folder: Path) -> str:
+    return ending_without_collector(folder, XTRACK_TRANSPORT=f"tcp://127.0.0.1:{free_port()}")
+
+
+def syncing(folder: Path, spec: str, *options: str) -> str:
+    """Ship a run that was only logged locally."""
+    spool_with(folder, "run-1")
+    return xtrack(folder, "sync", str(folder / "xtrack"), "--to", spec, *options)
+
+
+@row(
+    "tcp://... speaks plain version 1, which confirms nothing: what was sent stays in the spool as sent and "
+    "unconfirmed, ..."
+)
+def _(folder: Path) -> str:
+    with LegacyCollector() as collector:
+        return syncing(folder, collector.spec)
+
+
+@row(
+    "..., ... sent to tcp://..., which confirms nothing (if it is `xtrack serve`, it was too slow to answer: "
+    "`xtrack sync ...` makes sure)"
+)
+def _(folder: Path) -> str:
+    with LegacyCollector() as collector:
+        return python(
+            folder,
+            "import xtrack_protocol\nwith xtrack_protocol.start_run(run_id='run-1') as run:\n    pass",
+            XTRACK_TRANSPORT=collector.spec,
+        )
+
+
+@row("gave up: nothing has been acked for ... s. ...")
+def _(folder: Path) -> str:
+    with SmallCollector() as collector:
+        collector.acks = False
+        return syncing(folder, collector.spec, "--timeout", "0.3")
+
+
+@row("warning: tcp://...: another sender has taken over this stream (fenced). ...")
+def _(folder: Path) -> str:
+    code = """
+import sys, time, xtrack_protocol
+run = xtrack_protocol.start_run(run_id='run-1')
+assert run.flush("acked")
+print("ready", flush=True)
+sys.stdin.readline()
+while not run.stats().warnings:
+    time.sleep(0.01)
+run.end(timeout=0)
+"""
+    with SmallCollector() as collector:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(folder) | {"XTRACK_TRANSPORT": collector.spec},
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        (stream,) = collector.events
+        collector.on_each(lambda session: session.fence(stream))
+        return "".join(process.communicate("go on\n", timeout=60))
 
 
 def settings(folder: Path) -> Settings:
@@ -178,6 +278,16 @@ def _(folder: Path) -> str:
     return starting(folder, XTRACK_WORLD_SIZE="many")
 
 
+@row("warning: this is worker 0 of ..., and they share nothing that names their job, ...")
+def _(folder: Path) -> str:
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run()", RANK="0", WORLD_SIZE="2")
+
+
+@row("warning: RANK='...' is no whole number, so it is not taken for a worker's place")
+def _(folder: Path) -> str:
+    return starting(folder, RANK="first", WORLD_SIZE="2")
+
+
 @row("XTRACK_CONFIG='...': no such file")
 def _(folder: Path) -> str:
     return starting(folder, XTRACK_CONFIG="nowhere.toml")
@@ -191,11 +301,6 @@ def _(folder: Path) -> str:
 @row("XTRACK_FD=...: is not open")
 def _(folder: Path) -> str:
     return starting(folder, XTRACK_TRANSPORT="stdio", XTRACK_FD="77")
-
-
-@row("unix:...: no collector answers: ...")
-def _(folder: Path) -> str:
-    return starting(folder, XTRACK_TRANSPORT="unix", XTRACK_SOCKET=str(folder / "nobody.sock"))
 
 
 @row("...: holds something else than frames. Set XTRACK_FILE to another path")
@@ -287,6 +392,60 @@ FULL_DISK = """
 @row("warning: events are being lost: ...: can't be written: ...")
 def _(folder: Path) -> str:
     return python(folder, FULL_DISK)
+
+
+@row("warning: waiting until there is room, as XTRACK_ON_FULL=block says: ...")
+def _(folder: Path) -> str:
+    full_for_a_while = """
+        import errno, os
+        import xtrack_protocol as xtrack
+        run = xtrack.start_run("r")
+        real, refusals = os.write, [1, 2]
+        def write(fd, data):
+            if refusals and refusals.pop():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(fd, data)
+        os.write = write
+        assert run.log_metric("loss", 1.0)
+        assert run.stats().dropped == 0
+    """
+    return python(folder, full_for_a_while, XTRACK_ON_FULL="block")
+
+
+@row(
+    "warning: events are being lost: ...: less than ... of the disk is free, which a spool that only waits for its "
+    "collector leaves to others. ..."
+)
+def _(folder: Path) -> str:
+    little_room = """
+        import shutil
+        import xtrack_protocol as xtrack
+        usage = shutil.disk_usage(".")
+        shutil.disk_usage = lambda folder: usage._replace(free=0)
+        xtrack.start_run("r").log_metric("loss", 1.0)
+    """
+    return python(folder, little_room, XTRACK_TRANSPORT=f"unix:{folder / 'nobody.sock'}", XTRACK_END_TIMEOUT="0")
+
+
+@row("warning: what was logged would not survive a power loss now, which is tried again: ...")
+def _(folder: Path) -> str:
+    bad_disk = """
+        import errno, os, time
+        import xtrack_protocol as xtrack
+        from xtrack_protocol.spool import writer
+        run = xtrack.start_run("r")
+        real, failures = writer.sync_file, []
+        def sync_file(fd):
+            if not failures:
+                failures.append(fd)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(fd)
+        writer.sync_file = sync_file
+        while not failures:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    """
+    return python(folder, bad_disk)
 
 
 @row("... of ... events of ... were lost; see above")
@@ -482,10 +641,205 @@ def _(folder: Path) -> str:
     return said[0]
 
 
+def at_collector(folder: Path, *argv: str, **options: Any) -> str:
+    """Ask a collector that has no worker with a session connected."""
+    with serving(MemoryStore(), **options) as server:
+        return xtrack(folder, *argv, "--to", f"tcp://127.0.0.1:{server.port}")
+
+
+@row("error no worker of run '...' is connected to this collector to take a command")
+def _(folder: Path) -> str:
+    return at_collector(folder, "command", "run-1", "stop")
+
+
+@row("worker '...' lost its connection before it answered")
+def _(folder: Path) -> str:
+    with serving(MemoryStore()) as server, working(server, "run-1", "w0", answer=lambda _: None) as worker:
+        threading.Thread(target=lambda: (until(lambda: worker.commands), worker.close())).start()
+        return xtrack(folder, "command", "run-1", "stop", "--timeout", "30", "--to", f"tcp://127.0.0.1:{server.port}")
+
+
+@row("delivered; a plain worker does not answer")
+def _(folder: Path) -> str:
+    with serving(MemoryStore()) as server, socket.create_connection(("127.0.0.1", server.port)) as worker:
+        worker.sendall(encode_frame(Envelope.of(RunStart("run-1"), seq=1, timestamp_us=1)))
+        until(lambda: server.router.workers("run-1"))
+        return xtrack(folder, "command", "run-1", "stop", "--to", f"tcp://127.0.0.1:{server.port}")
+
+
+@row("...: this collector passes no commands on (unsupported). Upgrade the collector")
+def _(folder: Path) -> str:
+    with serving(MemoryStore()) as server:
+        server.features = ()
+        return xtrack(folder, "command", "run-1", "stop", "--to", f"tcp://127.0.0.1:{server.port}")
+
+
+@row(
+    "...: who listens there is no collector that can be asked: ... (no_session). Subscriptions and commands need "
+    "`xtrack serve`"
+)
+def _(folder: Path) -> str:
+    with stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n", closes=True) as where:
+        return xtrack(folder, "tail", "run-1", "--to", where)
+
+
+@row("...: the collector refuses: there is no run '...' that '...' may read. ... (forbidden)...")
+def _(folder: Path) -> str:
+    store = MemoryStore()
+    keyring = Keyring(folder / "keys.json", new=True)
+    _, key = keyring.add("ann")
+    store.claim_run("run-1", "bob")
+    with serving(store, access=AccessControl(store, keyring)) as server:
+        where = f"tcp://127.0.0.1:{server.port}"
+        return command(folder, "xtrack", "tail", "run-1", "--to", where, XTRACK_KEY=key)
+
+
+@row("xtrack: ...: .... Connecting again ...")
+def _(folder: Path) -> str:
+    store = MemoryStore()
+    with ExitStack() as first:
+        server = first.enter_context(serving(store))
+        port = server.port
+        worker = first.enter_context(working(server))
+        until(lambda: server.router.workers("run-1"))
+        argv = ["xtrack", "tail", "run-1", "--to", f"tcp://127.0.0.1:{port}"]
+        tail = subprocess.Popen(
+            argv, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        first.callback(worker.close)
+        assert tail.stdout is not None
+        said = tail.stdout.readline()
+    with serving(store, port) as server, working(server, "run-1", "w1") as worker:
+        worker.log(RunEnd("run-1", "completed"))
+        store.mark_lost(StreamLost(StreamId("run-1", "", "sid".ljust(32, "0")), 2, "vanished", 1, "gone"))
+        return said + tail.communicate(timeout=60)[0]
+
+
+@row("latest: a collector isn't asked for its runs. Give the run's whole id, ...")
+def _(folder: Path) -> str:
+    return at_collector(folder, "tail", "latest")
+
+
+@row("xtrack: nothing has come for ... s")
+def _(folder: Path) -> str:
+    return at_collector(folder, "tail", "run-1", "--timeout", "0.2")
+
+
 @row("xtrack rm: nobody can be asked here: add --yes.")
 def _(folder: Path) -> str:
     spool_with(folder, "run-1")
     return xtrack(folder, "rm", "run-1")
+
+
+# ------------------------------------------------------------------------------------------ keys
+
+
+def key(folder: Path, *options: str) -> str:
+    """Make a key of ann's on the collector's side; return it."""
+    done = xtrack(folder, "keys", "add", "--owner", "ann", "--keys", "keys.json", *options)
+    return done.split()[-1]
+
+
+def collecting(folder: Path, key: str, *, run_id: str = "run-1", experiment: str = "") -> str:
+    """Let a worker log to a collector that asks for keys, both in processes of their own; return what both said."""
+    log = folder / "serve.log"
+    serve = [sys.executable, "-m", "xtrack_protocol.cli", "serve", "--unix", "s", "--keys", "keys.json"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*serve, "--store", "sqlite:///runs.db"], cwd=folder, env=environment(folder), stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not (folder / "s").exists():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        said = python(
+            folder,
+            f"import xtrack_protocol\nwith xtrack_protocol.start_run(run_id={run_id!r}):\n    pass\n",
+            XTRACK_DIR=str(folder / f"worker-{time.monotonic_ns()}"),
+            XTRACK_TRANSPORT="unix",
+            XTRACK_SOCKET=str(folder / "s"),
+            XTRACK_END_TIMEOUT="1",
+            XTRACK_KEY=key,
+            XTRACK_EXPERIMENT=experiment,
+        )
+    finally:
+        server.terminate()
+        server.wait(30)
+    return said + log.read_text()
+
+
+@row("this collector wants a key: `xtrack keys add --owner NAME` on its machine makes one for XTRACK_KEY")
+def _(folder: Path) -> str:
+    key(folder)
+    return collecting(folder, "")
+
+
+@row("this key isn't known here, or no longer: `xtrack keys ls` on the collector's machine lists those that are")
+def _(folder: Path) -> str:
+    return collecting(folder, key(folder)[:-1])
+
+
+@row("key ... is for experiment '...', and run '...' is of .... Start it with XTRACK_EXPERIMENT=...")
+def _(folder: Path) -> str:
+    return collecting(folder, key(folder, "--experiment", "vision"), experiment="speech")
+
+
+@row("key ... may only read, and this would write run '...'. Use one that may: ...")
+def _(folder: Path) -> str:
+    return collecting(folder, key(folder, "--read"))
+
+
+@row(
+    "run '...' has no owner: it was made without a key. Whoever runs the collector gives it one with "
+    "`xtrack access ...`"
+)
+def _(folder: Path) -> str:
+    with SQLiteStore(folder / "runs.db") as store:
+        store.append([Worker("run-1").start()])
+    return collecting(folder, key(folder))
+
+
+@row("run '...' is somebody else's. Choose another run id, or have it opened to you: `xtrack access ...`")
+def _(folder: Path) -> str:
+    with SQLiteStore(folder / "runs.db") as store:
+        store.claim_run("run-1", "bob")
+    return collecting(folder, key(folder))
+
+
+@row("keys='...': there is no such file. `xtrack keys add --owner NAME` makes it, with a first key")
+def _(folder: Path) -> str:
+    assert "no such file" in xtrack(folder, "serve", "--unix", "s", "--keys", "keys.json")
+    return xtrack(folder, "keys", "ls", "--keys", "keys.json")
+
+
+def _spoilt_keys(folder: Path, spoil: Callable[[Path], object]) -> str:
+    key(folder)
+    spoil(folder / "keys.json")
+    return xtrack(folder, "serve", "--unix", "s", "--keys", "keys.json")
+
+
+@row("keys='...': is open to other users (mode ...). `chmod 600 ...` closes it")
+def _(folder: Path) -> str:
+    return _spoilt_keys(folder, lambda path: path.chmod(0o644))
+
+
+@row("keys='...': is a symbolic link, which is not followed. ...")
+def _(folder: Path) -> str:
+    return _spoilt_keys(folder, lambda path: path.rename(folder / "real") and path.symlink_to("real"))
+
+
+@row("keys='...': is damaged: .... Restore it from a backup; ...")
+def _(folder: Path) -> str:
+    return _spoilt_keys(folder, lambda path: path.write_bytes(path.read_bytes()[:-9]))
+
+
+@row("...: is damaged: it can't be read (...). `xtrack access RUN --owner NAME` writes it anew")
+def _(folder: Path) -> str:
+    spool_with(folder, "run-1")
+    assert "ann" in xtrack(folder, "access", "run-1", "--owner", "ann")
+    (folder / "xtrack" / "spool" / "run-1" / "ACCESS").write_text("{")
+    return xtrack(folder, "access", "run-1")
 
 
 # ------------------------------------------------------------------------------------------ installing

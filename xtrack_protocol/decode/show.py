@@ -115,7 +115,7 @@ class Writer:
         meta = envelope.meta
         time = iso_utc(meta.timestamp_us) if self._width is None else local_time(meta.timestamp_us)
         who = escape(envelope.run_id or "-") + (f"/{escape(meta.worker_id)}" if meta.worker_id else "")
-        return [time, who, f"#{meta.seq}", escape(envelope.event_type), _payload_text(envelope)]
+        return [time, who, f"#{meta.seq}", escape(envelope.event_type), payload_text(envelope)]
 
 
 _WIDTHS: Final = (9, 19, 24, 7, 12)
@@ -147,7 +147,7 @@ def event_json(envelope: Envelope) -> str:
     return f'{{"v":1,{head[1:].decode()},"m":{rest.decode()}'
 
 
-def _payload_text(envelope: Envelope) -> str:
+def payload_text(envelope: Envelope) -> str:
     """Return an event's members as name=value, without the run id, which stands in a column of its own."""
     members: Any = msgspec.json.decode(encode(envelope))["p"]
     if not isinstance(members, dict):
