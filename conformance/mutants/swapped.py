@@ -14,16 +14,14 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tools import Mutation
 
-import xtrack_protocol
-
-LIBRARY = Path(xtrack_protocol.__file__).parent
+LIBRARY = Path(str(find_spec("xtrack_protocol").origin)).parent  # and nothing of it is loaded yet
 CHILD = Path(__file__).with_name("swapped_child.py")
 
 Edit = tuple[str, str, str]

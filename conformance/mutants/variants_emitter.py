@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -26,14 +24,13 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-waits-less-at-the-end": (("emitter/ending.py", "    if not delivery.connections:\n", "    if True:\n"),),
     "emitter-waits-long-for-known-peers": (("sender/shipper.py", "hello_timeout=0.0 if plain else seconds",
     "hello_timeout=0.0 if plain else 20.0 if known else seconds"),),
+    # Members backwards, with white space: ENV-7 says SHOULD. A window of bytes counts what is written.
+    "emitter-writes-unusually": (("wire/codec.py", "            payload = _encode_json(envelope)\n", """\
+            import json
+            tree = json.loads(_encode_json(envelope))
+            payload = json.dumps(dict(reversed(tree.items())), ensure_ascii=False).encode()
+"""),),
 }  # fmt: skip
-
-
-def reordered(frame: bytes) -> bytes:
-    """Return a frame of the same event with its members backwards, and white space."""
-    tree = json.loads(frame[4:])
-    payload = json.dumps(dict(reversed(tree.items())), ensure_ascii=False).encode()
-    return len(payload).to_bytes(4, "big") + payload
 
 
 def telling(change: Callable[[Json], None]) -> Mutation:
@@ -59,20 +56,7 @@ def tell_no_counts(ok: Json) -> None:
     ok.pop("value", None)
 
 
-def write_unusually(ok: Json) -> None:
-    """Write what is a writer's to choose otherwise: ENV-7 says SHOULD."""
-    data, frames = base64.b64decode(ok["written"]), []
-    while data:
-        end = 4 + int.from_bytes(data[:4], "big")
-        if end > len(data) or end > 500_000:
-            return
-        frames.append(reordered(data[:end]))
-        data = data[end:]
-    ok["written"] = base64.b64encode(b"".join(frames)).decode()
-
-
 VARIANTS: dict[str, Mutation] = {name: swapping(name, edits) for name, edits in EDITS.items()} | {
     "emitter-tells-no-counts": telling(tell_no_counts),
-    "emitter-writes-unusually": telling(write_unusually),
 }
 """The variants by name."""
