@@ -22,6 +22,7 @@ from xtrack_conformance.report import clause_texts
 PACKAGE = FOLDER / "xtrack_conformance"
 SCHEMAS = PACKAGE / "schemas"
 REASONS = Path(__file__).with_name("clauses_without_cases.txt")
+KINDS = Path(__file__).with_name("kinds")
 SPEC = FOLDER.parent / "docs" / "spec"
 CASES = load_cases()
 GROUPS = ("FRM", "JSN", "VAL", "ENV", "EVT", "ERR", "MSG", "CTL", "VER", "SEC", "STR", "FLD", "DLV", "RST", "EMT")
@@ -109,6 +110,31 @@ def test_each_clause_of_the_codec_has_a_case_or_a_reason() -> None:
     assert sorted(excused.keys() - clauses) == []
     untestable = [clause for clause, reason in excused.items() if reason.startswith("untestable")]
     assert len(untestable) <= len(clauses) * 0.05
+
+
+def kinds_that_are_missing() -> dict[tuple[str, str], str]:
+    """Return the reason for each clause and kind of which there is no case."""
+    found: dict[tuple[str, str], str] = {}
+    for path in KINDS.glob("*.txt"):
+        kind = reason = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("no "):
+                kind, _, reason = line.removeprefix("no ").partition(": ")
+            elif line and not line.startswith("#"):
+                for clause in line.split():
+                    assert (clause, kind) not in found, f"{path.name} has {clause} twice"
+                    found[clause, kind] = reason
+    return found
+
+
+def test_each_clause_has_a_valid_an_invalid_and_a_boundary_case_or_a_reason() -> None:
+    asked = {(clause, case.kind) for case in CASES for clause in case.clauses}
+    wanted = {(clause, kind) for clause, _ in asked for kind in ("valid", "invalid", "boundary")}
+    excused = kinds_that_are_missing()
+    assert sorted(wanted - asked - excused.keys()) == [], f"write a case, or a reason into {KINDS.name}/"
+    assert sorted(excused.keys() & asked) == [], f"take them off {KINDS.name}/"
+    assert sorted(excused.keys() - wanted) == []
+    assert [reason for reason in excused.values() if len(reason) < 20] == []
 
 
 def test_no_case_is_stronger_than_its_clauses() -> None:
