@@ -429,7 +429,8 @@ def test_more_is_added_while_there_is_no_room(server_pair: tuple[Path, Path]) ->
             more = os.urandom(1000)
             waiting += more
             expected += more
-            assert channel.write(waiting) == 0
+            del waiting[: channel.write(waiting)]  # the kernels may yet make some room
+        assert waiting
         go_on.set()
         write_all(channel, bytes(waiting))
         while channel.events() & POLLOUT:  # a part of it waits in the channel still
