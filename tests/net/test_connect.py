@@ -466,7 +466,8 @@ def test_a_peer_that_takes_nothing_for_a_while() -> None:
         while count := channel.write(left):
             left = left[count:]
         assert channel.events() == POLLIN | POLLOUT
-        assert channel.write(left) == 0
+        left = left[channel.write(left) :]  # the kernels may yet make some room
+        assert left
         go_on.set()
         write_all(channel, bytes(left))
         assert channel.events() == POLLIN
