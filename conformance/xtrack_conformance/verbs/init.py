@@ -17,26 +17,27 @@ from xtrack_conformance.verbs.report import show
 
 @attrs.frozen
 class Skeleton:
-    """``files``: the template of each file, by its path. ``build``: what must be done first, in its folder.
+    """``files``: the testee, what is to be replaced by the implementation that it answers for, and helpers.
 
-    ``start``: the command that starts the testee; ``@`` in it is the folder.
+    ``build``: what must be done first. ``start``: the command that starts the testee; ``@`` in both is the folder.
     """
 
-    files: dict[str, str]
+    files: tuple[str, ...]
     start: tuple[str, ...]
     build: tuple[str, ...] = ()
 
 
 SKELETONS: Final[dict[str, Skeleton]] = {
-    "python": Skeleton({"testee.py": "testee.py"}, ("python", "@/testee.py")),
-    "javascript": Skeleton({"testee.mjs": "testee.mjs"}, ("node", "@/testee.mjs")),
-    "elixir": Skeleton({"testee.exs": "testee.exs"}, ("elixir", "@/testee.exs")),
+    "python": Skeleton(("testee.py", "implementation.py"), ("python", "@/testee.py")),
+    "javascript": Skeleton(("testee.mjs", "implementation.mjs"), ("node", "@/testee.mjs")),
+    "elixir": Skeleton(("testee.exs", "implementation.exs", "json.exs"), ("elixir", "@/testee.exs")),
     "rust": Skeleton(
-        {"Cargo.toml": "Cargo.toml", "src/main.rs": "main.rs"},
+        ("Cargo.toml", "src/main.rs", "src/implementation.rs", "src/json.rs"),
         ("@/target/release/testee",),
         ("cargo", "build", "--release", "--manifest-path", "@/Cargo.toml"),
     ),
 }
+"""By language, which is also the folder of the templates."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +50,11 @@ def _init(context: Context) -> int:
     skeleton = SKELETONS[context.arguments.lang]
     if there := [name for name in skeleton.files if os.path.lexists(folder / name)]:
         raise UsageError(f"{folder / there[0]} is there already; nothing was written")
-    templates = resources.files("xtrack_conformance") / "templates"
-    for name, template in skeleton.files.items():
+    templates = resources.files("xtrack_conformance") / "templates" / context.arguments.lang
+    for name in skeleton.files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("x", encoding="utf-8", newline="\n") as file:
-            file.write((templates / template).read_text(encoding="utf-8"))
+            file.write(templates.joinpath(*name.split("/")).read_text(encoding="utf-8"))
     show(iter(_told(folder, skeleton, context.program)))
     return 0
 
