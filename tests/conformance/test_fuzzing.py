@@ -15,6 +15,7 @@ from conformance_suite import HARNESSES, MUTANT, TESTEE
 
 from xtrack_conformance import cli
 from xtrack_conformance.cases import Case, Expect, load_cases
+from xtrack_conformance.fuzz.edits import edited_payloads
 from xtrack_conformance.fuzz.findings import read_finding
 from xtrack_conformance.fuzz.framing import in_recording, on_connection, problem_of, tiling_problem
 from xtrack_conformance.fuzz.reading import wanted_of
@@ -26,6 +27,7 @@ from xtrack_conformance.verbs import fuzz
 pytest.importorskip("hypothesis")
 
 SEED = "1"
+EDITED = list(edited_payloads())
 
 
 def fuzzed(folder: Path, *words: str, command: list[str]) -> tuple[int, list[Any]]:
@@ -97,6 +99,7 @@ def test_nothing_in_the_reference(tmp_path: Path, capsys: Any) -> None:
     out = capsys.readouterr().out
     assert (status, found) == (0, []), out
     assert f"seed {SEED}" in out
+    assert f"edits: {len(EDITED)} tried" in out
     for name in ("payloads", "events", "connections", "recordings", "collectors", "stores"):
         assert f"{name}: 60 tried" in out
 
@@ -118,6 +121,8 @@ def test_two_that_are_alike(tmp_path: Path, capsys: Any) -> None:
         ("loses-carry-over", "framer", "chunking"),
         ("offset-of-payload", "framer", "tiling"),
         ("forgets-unverified", "framer", "frames"),
+        ("seq-zero-accepted", "decoder", "refused"),
+        ("version-wraps", "decoder", "refused"),
     ],
 )
 def test_mutants_are_found(mutant: str, role: str, rule: str, tmp_path: Path, capsys: Any) -> None:

@@ -92,8 +92,8 @@ class _Look:
         if not isinstance(event_type, str) or not isinstance(meta, Object) or not isinstance(body, Object):
             raise _Refused("a member of the envelope of another type (ENV-1.1)")
         found_version = self.integer(version, "v")
-        if found_version is not None and found_version != 1:
-            raise _Refused(f"version {found_version} (ENV-2)")
+        if found_version != 1 and not self.may_be_refused:  # which is so of what is 1 by way of binary64 alone
+            raise _Refused(f"another version than 1 (ENV-2): {found_version or 'an integer, by any way'}")
         known = members_of(event_type)
         read_meta = self.object(meta, META, "m")
         seq = read_meta.get("seq")

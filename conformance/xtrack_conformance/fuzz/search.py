@@ -17,15 +17,21 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from xtrack_conformance.fuzz.asking import Asker
 from xtrack_conformance.fuzz.codec import Codec
+from xtrack_conformance.fuzz.edits import edited_payloads
 from xtrack_conformance.fuzz.findings import Finding, Found
 from xtrack_conformance.fuzz.machines import MACHINES
 from xtrack_conformance.fuzz.strategies import EVENTS_WRITTEN, payloads, streams
+
+EDITED: Final = tuple(edited_payloads())
 
 BATCH = 200
 """Examples before the time is looked at."""
 
 MACHINE_SHARE: Final = 10
 """Of so many examples one is tried of a role with a memory, which takes as many steps."""
+
+EDITS: Final = "edits"
+"""What is no search: a list, which is tried once, whole."""
 
 Trial = Callable[[int, int], None]
 """Tries so many examples with a seed. Raises Found."""
@@ -35,6 +41,7 @@ def trials(asker: Asker, other: Asker | None, roles: Sequence[str]) -> Iterator[
     """Yield what can be tried of the roles: a name, and the trial. ``other``: for what two testees are compared by."""
     codec = Codec(asker, other)
     if "decoder" in roles:
+        yield EDITS, _sweep(asker, codec)
         yield "payloads", _trial(asker, payloads(), codec.payload)
     if "encoder" in roles:
         yield "events", _trial(asker, EVENTS_WRITTEN, codec.event)
@@ -71,6 +78,8 @@ def search(
         for name, trial in list(waiting):
             most = BATCH // MACHINE_SHARE if name in _OF_MACHINES else BATCH
             count = most if examples is None else min(most, examples - tried[name])
+            if name == EDITS:
+                count = 0 if step else len(EDITED)
             if count <= 0 or (examples is None and step and time.monotonic() >= until):
                 waiting.remove((name, trial))
                 continue
@@ -121,6 +130,17 @@ def _machine_trial(machine: Any, asker: Asker) -> Trial:
         bound = type(machine.__name__, (machine,), {"asker": asker, "last": last})
         bound = seeded(seed)(bound)
         _told(seed, last, lambda: run_state_machine_as_test(bound, settings=_settings(count)))
+
+    return trial
+
+
+def _sweep(asker: Asker, codec: Codec) -> Trial:
+    def trial(seed: int, _: int) -> None:
+        for payload in EDITED:
+            try:
+                codec.payload(payload)
+            except Found as found:
+                raise Found(attrs.evolve(found.finding, seed=seed, steps=list(asker.log))) from None
 
     return trial
 

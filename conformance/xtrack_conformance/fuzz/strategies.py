@@ -133,26 +133,28 @@ RAW: Final = weighted(*((1, st.sampled_from(pool).map(Raw)) for pool in (_INTEGE
 """Values that readers go wrong about."""
 
 
+def pool_for(value: Any) -> tuple[str, ...]:
+    """Return texts to put in the place of this value: those of its kind."""
+    if isinstance(value, (bool, int)):
+        return _INTEGERS
+    if isinstance(value, float):
+        return _NUMBERS
+    return _NESTED if isinstance(value, list) else _STRINGS
+
+
 def _raw_for(value: Any) -> st.SearchStrategy[Raw]:
     """Values in place of this one: mostly those of its kind."""
     if isinstance(value, bool) or value is None:
         return RAW
-    pool: tuple[str, ...] = _STRINGS
-    if isinstance(value, int):
-        pool = _INTEGERS
-    elif isinstance(value, float):
-        pool = _NUMBERS
-    elif isinstance(value, list):
-        pool = _NESTED
-    return weighted((3, st.sampled_from(pool).map(Raw)), (1, RAW))
+    return weighted((3, st.sampled_from(pool_for(value)).map(Raw)), (1, RAW))
 
 
-def _pairs(value: Any) -> Any:
+def as_pairs(value: Any) -> Any:
     """Return an event as it crosses the wire, its objects as pairs."""
     if isinstance(value, dict):
-        return Pairs((name, _pairs(item)) for name, item in value.items())
+        return Pairs((name, as_pairs(item)) for name, item in value.items())
     if isinstance(value, list):
-        return [_pairs(item) for item in value]
+        return [as_pairs(item) for item in value]
     if isinstance(value, float) and value - value != 0.0:
         return next(name for name, known in NON_FINITE.items() if repr(known) == repr(value))
     return value
@@ -169,13 +171,13 @@ def spelled(value: Any, space: str = "") -> str:
     return json.dumps(value, ensure_ascii=bool(space))
 
 
-def _places(value: Any) -> list[tuple[Any, int]]:
+def places(value: Any) -> list[tuple[Any, int]]:
     """Return each place of a tree where a value stands: what holds it, and its index there."""
     found: list[tuple[Any, int]] = []
     if isinstance(value, list):
         for index, item in enumerate(value):
             found.append((value, index))
-            found += _places(item[1] if isinstance(value, Pairs) else item)
+            found += places(item[1] if isinstance(value, Pairs) else item)
     return found
 
 
@@ -189,7 +191,7 @@ def payloads(draw: st.DrawFn) -> bytes:
     kind = draw(st.integers(0, 19))
     if kind == 19:
         return draw(st.binary(max_size=40))
-    tree = _pairs(draw(EVENTS_WRITTEN))
+    tree = as_pairs(draw(EVENTS_WRITTEN))
     for _ in range(draw(st.sampled_from([0, 1, 1, 1, 1, 2]))):
         _edit(draw, tree)
     data = spelled(tree, draw(st.sampled_from(["", "", " ", "\t"]))).encode("utf-8", "surrogatepass")
@@ -204,13 +206,13 @@ _EDITS: Final = ("replace",) * 6 + ("drop", "twice", "unknown", "first")
 
 
 def _edit(draw: st.DrawFn, tree: Pairs) -> None:
-    places = _places(tree)
-    meta = [place for pair in tree if pair[0] == "m" for place in _places(pair[1])]
+    found = places(tree)
+    meta = [place for pair in tree if pair[0] == "m" for place in places(pair[1])]
     if meta and draw(st.integers(0, 3)) == 3:
-        places = meta
-    if not places:
+        found = meta
+    if not found:
         return
-    holder, index = places[draw(st.integers(0, len(places) - 1))]
+    holder, index = found[draw(st.integers(0, len(found) - 1))]
     how = draw(st.sampled_from(_EDITS))
     is_object = isinstance(holder, Pairs)
     name, value = holder[index] if is_object else ("", holder[index])
