@@ -64,7 +64,7 @@ from xtrack_protocol.session import (
     SubscribeRequested,
     UnsubscribeRequested,
 )
-from xtrack_protocol.wire import encode_frame
+from xtrack_protocol.wire import encode, encode_frame
 
 # ---------------------------------------------------------------------------------------------- hello
 
@@ -103,6 +103,26 @@ def test_messagepack_applies_behind_the_welcome() -> None:
     assert received_seqs(session.receive(encode_frame(event(1, Metric("run-1", "k", 1)), "msgpack"), NOW)) == [1]
     assert session.send_event(event_payload(1))
     assert session.data_to_send()[4] & 0xF0 == 0x80
+
+
+def test_what_messagepack_cannot_hold_goes_to_a_subscriber_as_json() -> None:
+    session = waiting()
+    session.receive(control(Hello([1], ["msgpack"])), NOW)
+    session.data_to_send()
+    payload = event_payload(1)[:-1] + b',"later":123456789012345678901234}'
+    assert session.send_event(payload)
+    assert session.data_to_send()[4:] == payload
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_a_subscriber_gets_its_codec_whichever_the_event_came_in(codec: str) -> None:
+    session = waiting()
+    session.receive(control(Hello([1], [codec])), NOW)
+    session.data_to_send()
+    metric = event(1, Metric("run-1", "k", float("nan")))
+    for came_in in ("json", "msgpack"):
+        assert session.send_event(encode(metric, came_in))
+        assert session.data_to_send()[4:] == encode(metric, codec)
 
 
 @pytest.mark.parametrize("versions", [[], [2], [0, 2**40]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,6 +216,19 @@ def test_what_messagepack_cannot_hold_goes_as_json() -> None:
     )
     assert session.offer(STREAM, 1, payload)
     assert decode(session.data_to_send()[4:], codec="msgpack") == decode(payload)
+
+
+def test_members_that_nobody_knows_survive_in_messagepack() -> None:
+    session = EmitterSession(Hello([1], ["msgpack"]))
+    session.start(NOW)
+    session.receive(welcome_frame(codec="msgpack"), NOW)
+    session.open_stream(STREAM, NOW)
+    session.receive(ack_frame(0), NOW)
+    session.data_to_send()
+    payload = event_payload(1)[:-1] + b',"later":[1.0,{"\\u00e4":null}]}'
+    assert session.offer(STREAM, 1, payload)
+    sent = session.data_to_send()[4:]
+    assert msgspec.msgpack.decode(sent) == msgspec.json.decode(payload)
 
 
 # ---------------------------------------------------------------------------------------------- order and window

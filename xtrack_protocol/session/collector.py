@@ -68,11 +68,10 @@ from xtrack_protocol.wire import (
     Codec,
     Disagreement,
     Frame,
-    decode,
-    encode,
     frame_payload,
     negotiate,
 )
+from xtrack_protocol.wire.codec import transcode
 
 _S = ConnectionState
 _T = StreamState
@@ -262,9 +261,7 @@ class CollectorSession(Connection[CollectorEvent]):
         if self._state in OVER:
             return False
         self._step(Input.ANSWER, "send_event")
-        if self._codec != "json":
-            payload = encode(decode(payload), self._codec)  # spec: CTL-11.2
-        self._put(frame_payload(payload))
+        self._put(frame_payload(transcode(payload, self._codec, self._bounds.max_frame)))  # spec: CTL-11.2
         return self._check_output()
 
     def reject(self, code: str, message: str = "", retry_after: float | None = None) -> None:

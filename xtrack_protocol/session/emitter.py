@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from xtrack_protocol.errors import EncodeError, LocalSessionError
+from xtrack_protocol.errors import LocalSessionError
 from xtrack_protocol.ir import (
     Ack,
     Command,
@@ -74,10 +74,9 @@ from xtrack_protocol.wire import (
     Agreement,
     Codec,
     Frame,
-    decode,
-    encode,
     frame_payload,
 )
+from xtrack_protocol.wire.codec import transcode
 
 _S = ConnectionState
 _T = StreamState
@@ -211,7 +210,7 @@ class EmitterSession(Connection[EmitterEvent]):
             if instead is not None:
                 self._put(frame_payload(instead))
         else:
-            self._put(frame_payload(self._in_codec(payload)))
+            self._put(frame_payload(transcode(payload, self._codec, self._max_payload)))
             self._window.add(entry, seq, size)
         entry.step(StreamInput.EVENT)
         entry.moved_to(seq)
@@ -450,16 +449,6 @@ class EmitterSession(Connection[EmitterEvent]):
         """Go on behind ``cursor``, whatever was sent."""
         self._window.forget(entry)
         entry.acked = entry.sent = cursor
-
-    def _in_codec(self, payload: bytes) -> bytes:
-        """Return ``payload``, which is JSON, in the codec of the session."""
-        if self._codec == "json":
-            return payload
-        try:
-            encoded = encode(decode(payload), self._codec)
-        except EncodeError:
-            return payload  # numbers beyond 64 bits have no other form. spec: MSG-2.1, VER-2.7
-        return encoded if len(encoded) <= self._max_payload else payload
 
     # ------------------------------------------------------------------------------------------ helpers
 

@@ -109,6 +109,24 @@ def decode(payload: Buffer, *, codec: Codec = "json", lenient: bool = True, max_
     return _slow.decode(bytes(payload), codec=codec, lenient=lenient, max_depth=max_depth)
 
 
+def transcode(payload: bytes, codec: Codec, max_payload: int) -> bytes:
+    """Return an event's payload, whose own codec its first byte tells, as it goes on a connection with ``codec``.
+
+    Members that this version doesn't know survive (spec: FRM-8.2). What MessagePack can't hold, or what would have more
+    than ``max_payload`` bytes in it, stays JSON (spec: VER-2.7). Raises DecodeError for MessagePack that is no event.
+    """
+    if _is_msgpack(payload):
+        return payload if codec == "msgpack" else encode(decode(payload, codec="msgpack"))
+    if codec == "json":
+        return payload
+    try:
+        # Numbers without a JSON form have the same text in both codecs, so that nothing has to know the slots.
+        packed = msgspec.msgpack.encode(msgspec.json.decode(payload))
+    except (ValueError, RecursionError, OverflowError):
+        return payload  # integers beyond 64 bits, or tokens that only lenient readers take
+    return packed if len(packed) <= max_payload else payload
+
+
 def is_control(envelope: Envelope) -> bool:
     """Whether the envelope belongs to the session and not to a run's stream of events. spec: CTL-1, ENV-5"""
     return envelope.event_type in CONTROL_TYPES or (envelope.__class__ is UnknownEnvelope and envelope.meta.seq < 1)
@@ -177,4 +195,4 @@ def _is_plain(value: Any, level: int) -> bool:
     return False
 
 
-__all__ = ["Buffer", "Codec", "EncodeError", "decode", "encode", "is_control"]
+__all__ = ["Buffer", "Codec", "EncodeError", "decode", "encode", "is_control", "transcode"]
