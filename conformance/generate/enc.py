@@ -30,7 +30,7 @@ def cases() -> Group:
 def _events(g: Group) -> None:
     g.encode(
         "enc-metric",
-        "FRM-1 FRM-1.1 FRM-2.1 ENV-7.4 ENV-2.1",
+        "FRM-1 FRM-1.1 FRM-2.1 ENV-7.4 ENV-2.1 ENV-4.8 JSN-6.4",
         "the simplest event",
         metric(),
         kills="writes-length-little-endian writes-length-of-itself",
@@ -45,7 +45,7 @@ def _events(g: Group) -> None:
     )
     g.encode(
         "enc-no-white-space-around",
-        "FRM-1.4",
+        "FRM-1.4 ENV-7",
         "nothing stands before or after the text",
         log(),
         kind="boundary",
@@ -66,7 +66,7 @@ def _events(g: Group) -> None:
         if full(members) != minimal(members):
             g.encode(
                 f"enc-{name}-full",
-                clauses,
+                f"{clauses} JSN-5.3" + (" EVT-RUN_START-5.3" if event_type == "run_start" else ""),
                 "every member, by its name on the wire",
                 event(event_type, full(members), seq=seq),
                 kills={"checkpoint": "writes-names-of-python", "metric": "writes-no-context"}.get(event_type, ""),
@@ -96,11 +96,11 @@ def _events(g: Group) -> None:
         event("energy", {"run_id": "a", "joules": 1.5, "more": [None, {"a": True}]}),
     )
     run = event("run_start", {"run_id": {"id": "a", "exp_id": "e"}}, seq=1)
-    g.encode("enc-run-id-object", "EVT-1.6", "an experiment is written", run)
+    g.encode("enc-run-id-object", "EVT-1.6 ENV-4.8", "an experiment is written", run)
     many = event("metric_batch", {"run_id": "a", "metrics": {f"m{n}": n / 8 for n in range(300)}})
     g.encode(
         "enc-large",
-        "FRM-1",
+        "FRM-1 ENV-7.3",
         "a length that takes two bytes",
         many,
         kind="boundary",
@@ -181,7 +181,7 @@ def _numbers(g: Group) -> None:
             kind="boundary" if "est" in name else "valid",
             kills="writes-six-digits" if name == "third" else "",
         )
-        g.encode(f"enc-float-{name}-free", "VAL-2.6 VAL-4.1", "in a free slot too", param([number]))
+        g.encode(f"enc-float-{name}-free", "VAL-2.6 VAL-4.1 VAL-4.5", "in a free slot too", param([number]))
     for name, zero in (("one-point-zero", 1.0), ("minus-zero", -0.0), ("zero-point-zero", 0.0), ("1e16", 1e16)):
         g.encode(
             f"enc-float-{name}",
@@ -200,7 +200,15 @@ def _numbers(g: Group) -> None:
             kind="boundary",
             kills="writes-integers-by-way-of-binary64" if name == "2-53-plus-1" else "",
         )
-        g.encode(f"enc-free-{name}", "VAL-4.1", "in a free slot too", param([whole]), kind="boundary")
+        kind = "valid" if name == "2-53-plus-1" else "boundary"
+        g.encode(f"enc-free-{name}", "VAL-4.1 VAL-4.7", "in a free slot too", param([whole]), kind=kind)
+    g.encode(
+        "enc-step-minus",
+        "JSN-4.2 VAL-1 VAL-1.5",
+        "digits behind a minus",
+        metric(1, step=-5),
+        kills="writes-steps-with-a-fraction",
+    )
     g.encode(
         "enc-step-digits",
         "JSN-4.2",
@@ -229,7 +237,7 @@ def _strings(g: Group) -> None:
     ):
         g.encode(
             f"enc-string-{name}",
-            "VAL-9 JSN-1 JSN-1.8",
+            "VAL-9 JSN-1 JSN-1.8" + (" JSN-3.1" if name in {"emoji", "last"} else ""),
             "any characters come back as they were",
             log(text),
             kind="boundary" if name in {"empty", "controls", "last"} else "valid",
@@ -252,7 +260,7 @@ def _strings(g: Group) -> None:
         )
     g.encode(
         "enc-free-values",
-        "VAL-4",
+        "VAL-4 VAL-2.10",
         "every kind of JSON value in a free slot",
         param([None, True, False, 1, 1.5, "x", "NaN", [], {}, {"a": {"b": []}}]),
     )
@@ -267,7 +275,7 @@ def _strings(g: Group) -> None:
     g.encode("enc-empty-object-param", "EVT-PARAM-1.1", "so is {}", param({}), kind="boundary")
     g.encode(
         "enc-free-no-form",
-        "VAL-4.4",
+        "VAL-4.4 VAL-4.5",
         "an object that only looks like the form of a float",
         param({"$float": "nan"}),
         kind="boundary",
@@ -322,6 +330,16 @@ def _unwritable(g: Group) -> None:
         kind="boundary",
         kills="writes-big-integers",
     )
+    far = value(param(1), "p", "value", to=[{"a": -(10**30)}])
+    g.encode_value(
+        "enc-free-far-beyond-int64",
+        "VAL-4.7",
+        "nor one of thirty digits, inside of a list or a map",
+        far,
+        {"rejected": {}},
+        also_allowed=[{"not_event": tag(far)}],
+        kills="writes-big-integers",
+    )
     form = value(param(1), "p", "value", to={"$float": "NaN"})
     g.encode_value(
         "enc-free-fake-form",
@@ -330,7 +348,6 @@ def _unwritable(g: Group) -> None:
         form,
         {"rejected": {}},
         also_allowed=[{"not_event": tag(value(param(1), "p", "value", to=float("nan")))}],
-        kind="boundary",
         kills="writes-fake-float-forms",
     )
     flag = value(metric(1), "p", "value", to=True)

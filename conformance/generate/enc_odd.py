@@ -64,6 +64,25 @@ def _seqs(g: Group) -> None:
             event("energy", {"joules": 1}, seq=seq),
             kind="boundary",
         )
+    for ident, version in (("2", 2), ("0", 0)):
+        _refused_or(
+            g,
+            f"enc-version-{ident}",
+            "ENV-2.1",
+            "a writer of this version writes no other: refused, or written as 1",
+            given(metric(), "v", to=version),
+            metric(),
+            kind="boundary" if version == 0 else "invalid",
+            kills="writes-any-version",
+        )
+    g.encode(
+        "enc-smallest",
+        "FRM-2.1 ENV-7.4 ENV-5.2",
+        "an event whose type and body are empty has a payload all the same",
+        event("", {}, seq=0, ts=0),
+        kind="boundary",
+        kills="writes-nothing-for-an-empty-event",
+    )
     ping, ack = event("ping", {}, seq=0), event("ack", {"seq": 4, "status": "ok", "sid": "s"}, seq=0)
     for ident, of, name, value in (
         ("seq-1", ping, "seq", 1),
@@ -97,6 +116,15 @@ def _values(g: Group) -> None:
             left_out,
             kills="writes-any-memory" if ident == "nan" else "",
         )
+    named = event("run_start", {"run_id": "a", "env": {"gpu_info": [{"memory": "NaN"}]}}, seq=1)
+    g.encode(
+        "enc-memory-text-nan",
+        "EVT-RUN_START-5.3 EVT-RUN_START-5.1",
+        "a string of that spelling is a string there, and is written",
+        named,
+        kind="boundary",
+        kills="refuses-memory-named-nan",
+    )
     for ident, whole in (("2-63", 2**63), ("below", -(2**63) - 1), ("30-digits", 10**30)):
         _refused_or(
             g,
@@ -108,6 +136,24 @@ def _values(g: Group) -> None:
             kind="boundary" if ident != "30-digits" else "invalid",
             kills="cuts-big-integers" if ident == "2-63" else "",
         )
+    g.encode(
+        "enc-number-in-map-17-digits",
+        "VAL-2.12 VAL-2.1",
+        "an integer within int64 is written as it is, however long",
+        event("summary", {"run_id": "a", "values": {"a": 10**16 + 1}}),
+        kills="writes-integers-by-way-of-binary64",
+    )
+    flags = event("summary", {"run_id": "a", "values": {"a": 1, "b": 0}})
+    g.encode_value(
+        "enc-booleans-in-map",
+        "VAL-2.10",
+        "in a map of numbers booleans are written as 1 and 0, too, or refused",
+        given(flags, "p", "values", to={"a": True, "b": False}),
+        {"event": flags},
+        also_allowed=[{"rejected": {}}],
+        kind="boundary",
+        kills="writes-booleans-as-numbers",
+    )
     _refused_or(
         g,
         "enc-number-beyond-binary64",
@@ -125,12 +171,12 @@ def _values(g: Group) -> None:
             {"event": metric(1, step=digits)},
             also_allowed=[{"rejected": {}}],
             level="MAY",
-            kind="boundary",
+            kind="valid" if ident == "float" else "boundary",
         )
     _refused_or(
         g,
         "enc-integer-given-fraction",
-        "VAL-1 JSN-4.2",
+        "VAL-1 JSN-4.2 JSN-4.3",
         "a number with a fraction is no integer",
         given(metric(1, step=7), "p", "step", to=1.5),
         kills="writes-fractions-in-integer-slots",
@@ -184,6 +230,21 @@ def _values(g: Group) -> None:
 
 
 def _depth(g: Group) -> None:
+    g.encode(
+        "enc-depth-42",
+        "JSN-2.4 JSN-2.1",
+        "less than 64 are open, however many that may be",
+        param(nested([], 39)),
+        kills="writes-32-levels-at-most",
+    )
+    _refused_or(
+        g,
+        "enc-depth-102",
+        "JSN-2.4",
+        "far more than 64",
+        given(param(1), "p", "value", to=nested([], 99)),
+        kills="writes-any-depth",
+    )
     unknown = event("energy", {"a": 1})
     for ident, of, path, levels in (("", param(1), "value", 61), ("-unknown-type", unknown, "a", 61)):
         g.encode_value(
@@ -249,7 +310,7 @@ def _checksums(g: Group) -> None:
             "VAL-8.4",
             "a checksum of any other form stays as it is",
             artifact(text),
-            kind="boundary",
+            kind="valid" if ident == "md5" else "boundary",
             kills="writes-all-checksums-small" if ident == "md5" else "",
         )
     g.encode(

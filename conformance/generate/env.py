@@ -21,7 +21,7 @@ def _without(name: str) -> str:
 
 
 def _members(g: Group) -> None:
-    g.accept("env-writers-order", "ENV-1 ENV-7", "t, v, m, p", dump(OK), OK)
+    g.accept("env-writers-order", "ENV-1 ENV-7 ENV-1.1 ENV-2 ENV-3.1", "t, v, m, p", dump(OK), OK)
     orders = ["vtmp", "pmtv", "mpvt", "vmtp"]
     for order in orders:
         text = dump({name: OK[name] for name in order})
@@ -31,6 +31,7 @@ def _members(g: Group) -> None:
             f"the order {', '.join(order)} means the same",
             text,
             OK,
+            kind="boundary" if order == "pmtv" else "valid",
             kills="type-must-come-first" if order == "pmtv" else "",
         )
     body = {"value": 0.5, "key": "k", "run_id": "a"}
@@ -132,7 +133,9 @@ def _members(g: Group) -> None:
 def _meta(g: Group) -> None:
     p = OK["p"]
     full = event("metric", p, wid="rank0", sid="5f0c9d1e2b3a48576a7b8c9d0e1f2a3b")
-    g.accept("env-meta-full", "ENV-3", "wid and sid", dump(full), full, kills="session-id-dropped worker-id-dropped")
+    g.accept(
+        "env-meta-full", "ENV-3 JSN-6.6", "wid and sid", dump(full), full, kills="session-id-dropped worker-id-dropped"
+    )
     g.accept(
         "env-meta-any-sid",
         "ENV-3 VAL-9",
@@ -186,11 +189,11 @@ def _meta(g: Group) -> None:
         of = event("metric", p, ts=ts)
         g.accept(
             f"env-ts-{ident}",
-            "ENV-3.2",
+            "ENV-3.2 ENV-3.1" if ident == "epoch" else "ENV-3.2",
             "no event is refused because of its time",
             dump(of),
             of,
-            kind="boundary",
+            kind="valid" if ident in {"seconds", "far-future"} else "boundary",
             kills={"before-1970": "time-before-1970-refused", "far-future": "time-in-the-future-refused"}.get(
                 ident, ""
             ),
@@ -236,6 +239,14 @@ def _meta(g: Group) -> None:
             kind="valid" if ident == "one" else "boundary",
             kills="control-needs-a-seq" if ident == "zero" else "",
         )
+    g.refuse(
+        "env-control-seq-beyond",
+        "ENV-4.4 VAL-1.1",
+        "beyond int64 it is no seq, of whatever event",
+        dump(event("command", {"cmd_id": "c", "type": "pause"}, seq=2**63)),
+        "out_of_range",
+        kills="control-seqs-unbounded",
+    )
 
 
 def _unknown(g: Group) -> None:
@@ -259,7 +270,7 @@ def _unknown(g: Group) -> None:
         of = event("energy", body)
         g.accept(
             f"env-unknown-type-{ident}",
-            "ENV-5.1 ENV-5.4" if "run" in ident else "ENV-5.1",
+            "ENV-5.1 ENV-5.4" if "run" in ident else "ENV-5.1 ENV-5.2" if ident == "empty" else "ENV-5.1",
             "its body may be any object",
             dump(of),
             of,
@@ -312,7 +323,7 @@ def _unknown(g: Group) -> None:
     for ident, text in (("nested", "[1e400]"), ("in-object", '{"b":-1e999}'), ("400-digits", "9" * 400)):
         g.refuse(
             f"env-unknown-type-beyond-{ident}",
-            "ENV-5.7 VAL-4.1",
+            "ENV-5.7 ENV-6.2 VAL-4.1",
             "its members are free slots, and no unknown members: numbers in them have their bound",
             raw(event("energy", {"a": "@x"}), x=text),
             "out_of_range",
@@ -373,7 +384,7 @@ def _unknown(g: Group) -> None:
             "a number in an unknown member has no bound",
             raw(metric(0.5, unknown="@x"), x=text),
             OK,
-            kind="boundary",
+            kind="boundary" if ident in {"1e999", "tiny"} else "valid",
             kills="unknown-numbers-bounded" if ident == "1e999" else "",
         )
     g.accept(
@@ -387,7 +398,7 @@ def _unknown(g: Group) -> None:
     )
     g.accept(
         "env-unknown-member-of-any-type",
-        "ENV-6",
+        "ENV-6 ENV-6.1",
         "its value may be anything",
         dump(log("x", unknown=[{"run_id": 5, "level": None}, True])),
         log("x"),

@@ -65,7 +65,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
     least, most = minimal(members), full(members)
     g.accept(
         f"evt-{name}-minimal",
-        f"{clause} {more}",
+        f"{clause} {more}" + ("" if is_control else " EVT-1.1"),
         "the required members alone",
         dump(of(least)),
         of(least),
@@ -85,7 +85,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
     if nulls:
         g.accept(
             f"evt-{name}-nulls",
-            f"{clause} JSN-6",
+            f"{clause} JSN-6" + ("" if is_control else " EVT-1.1"),
             "null in every optional member",
             dump(of({**least, **nulls})),
             of(least),
@@ -160,7 +160,7 @@ def _run_ids(g: Group) -> None:
         plain = event(event_type, {**least, "run_id": "abc"})
         g.accept(
             f"evt-{name}-run-id-object",
-            "EVT-1.4",
+            "EVT-1.4 EVT-1.2",
             "the object with an id alone is the same run as the string",
             dump(event(event_type, {**least, "run_id": {"id": "abc"}})),
             plain,
@@ -202,11 +202,11 @@ def _run_ids(g: Group) -> None:
         of = event("tags", {"run_id": run_id, "tags": {}})
         g.accept(
             f"evt-run-id-{ident}",
-            "EVT-1.8",
+            "EVT-1.8 EVT-1.2 EVT-1.3" if ident == "empty" else "EVT-1.8",
             "readers take a run id of any length",
             dump(of),
             of,
-            kind="boundary",
+            kind="valid" if ident == "strange" else "boundary",
             kills={"empty": "empty-run-id-refused", "long": "long-run-id-refused"}.get(ident, ""),
         )
 
@@ -219,7 +219,7 @@ def _particular(g: Group) -> None:
         of = start(env={"gpu_info": [{"name": "A100", "memory": memory}]})
         g.accept(
             f"evt-memory-{ident}",
-            "EVT-RUN_START-5.1",
+            "EVT-RUN_START-5.1" + (" EVT-RUN_START-5.2" if ident in {"float", "integer"} else ""),
             "an accelerator's memory is a number or a string",
             dump(of),
             of,
@@ -270,6 +270,7 @@ def _particular(g: Group) -> None:
         memory_as("true"),
         "bad_type",
         reader="strict",
+        kind="boundary",
     )
     g.accept(
         "evt-memory-boolean-lenient",
@@ -333,7 +334,7 @@ def _particular(g: Group) -> None:
             "a size below 1 is no reason to refuse",
             dump(of),
             of,
-            kind="boundary",
+            kind="valid" if size > 0 else "invalid" if size < 0 else "boundary",
             or_event=[start()] if size < 1 else [],
         )
     for ident, error in (
@@ -390,7 +391,7 @@ def _particular(g: Group) -> None:
     batch = event("metric_batch", {"run_id": "a", "metrics": {}})
     g.accept(
         "evt-metric-batch-empty",
-        "EVT-METRIC_BATCH-1",
+        "EVT-METRIC_BATCH-1 EVT-METRIC_BATCH-1.2",
         "a batch may hold no metric",
         dump(batch),
         batch,
@@ -426,7 +427,7 @@ def _particular(g: Group) -> None:
             "progress may lack any member, and be beyond its total",
             dump(of),
             of,
-            kind="boundary",
+            kind="valid" if ident == "no-total" else "boundary",
             kills="progress-beyond-total-refused" if ident == "beyond" else "",
         )
     of = event("tags", {"run_id": "a", "tags": {"xtrack.name": "n", "xtrack.future": "f"}})

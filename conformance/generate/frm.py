@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from generate.dsl import Group, Piece, as_parts, bad, build, cut, dump, event, fatal, good, log, metric, raw_log, silent
-
-MIB = 1_048_576
-
-TINY = '{"v":1,"t":"x","m":{"seq":1,"ts":1},"p":{}}'
-"""An event of unknown type: small enough for its input to be split at each place."""
-
-
-def sized(size: int, seq: int = 2) -> list[dict[str, object]]:
-    """Return a payload of exactly ``size`` bytes: a log line."""
-    before, after = dump(log("@", seq=seq)).split("@")
-    return [{"text": before}, {"repeat": [{"text": "x"}], "times": size - len(before) - len(after)}, {"text": after}]
-
-
-FAULTS = {
-    "bad_utf8": [{"text": '{"v":1,"t":"log","m":{"seq":2,"ts":1},"p":{"run_id":"a","level":"info","msg":"'},
-                 {"hex": "ff"}, {"text": '"}}'}],
-    "bad_json": [{"text": '{"v":1,'}],
-    "too_deep": [{"text": '{"v":1,"t":"param","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k","value":'},
-                 {"repeat": [{"text": "["}], "times": 63}, {"repeat": [{"text": "]"}], "times": 63}, {"text": "}}"}],
-    "bad_envelope": [{"text": "[1]"}],
-    "unsupported_version": [{"text": '{"v":2,"t":"ping","m":{"seq":0,"ts":1},"p":{}}'}],
-    "missing_field": [{"text": '{"v":1,"t":"metric","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k"}}'}],
-    "bad_type": [{"text": '{"v":1,"t":"metric","m":{"seq":2,"ts":1},"p":{"run_id":"a","key":"k","value":"x"}}'}],
-    "bad_value": [{"text": '{"v":1,"t":"log","m":{"seq":2,"ts":1},"p":{"run_id":"a","level":"loud","msg":"x"}}'}],
-    "out_of_range": [{"text": '{"v":1,"t":"metric","m":{"seq":0,"ts":1},"p":{"run_id":"a","key":"k","value":1}}'}],
-}  # fmt: skip
-"""A payload of each class that costs its own frame alone."""
+from generate.dsl import (
+    Group,
+    Piece,
+    as_parts,
+    bad,
+    build,
+    cut,
+    dump,
+    event,
+    fatal,
+    good,
+    log,
+    metric,
+    raw,
+    raw_log,
+    silent,
+)
+from generate.frames import FAULTS, MIB, TINY, sized
 
 
 def cases() -> Group:
@@ -55,10 +45,22 @@ def _layout(g: Group) -> None:
     )
     g.feed(
         "frm-tiny",
-        "FRM-1 FRM-1.5",
+        "FRM-1 FRM-1.5 FRM-2 FRM-2.2",
         "a frame small enough to be split at each of its places",
         [good(TINY)],
         kills="loses-carry-over",
+    )
+    g.feed(
+        "frm-length-counts-itself",
+        "FRM-1.1 FRM-1",
+        "a length four too large takes the next frame's length for its payload's end, and nothing is right behind it",
+        [
+            Piece([{"hex": "00 00 00 2f"}, {"text": TINY}, {"hex": "00 00 00 2b"}], {"rejected": "bad_json"}),
+            fatal("7b", "frame_too_large"),
+            silent([{"text": TINY[1:]}]),
+        ],
+        kind="invalid",
+        kills="length-counts-itself",
     )
     g.feed(
         "frm-two-frames",
@@ -68,7 +70,7 @@ def _layout(g: Group) -> None:
     )
     g.feed(
         "frm-three-frames",
-        "FRM-1.6 FRM-1.5 ERR-3.3",
+        "FRM-1.6 FRM-1.5 ERR-3.3 ERR-1.1 ERR-3.1 ERR-4.1",
         "frames of different lengths, in the order of their offsets",
         [good(TINY), good(metric(1)), good(log("three"))],
         kills="yields-backwards",
@@ -83,7 +85,7 @@ def _layout(g: Group) -> None:
     )
     g.feed(
         "frm-length-three-bytes",
-        "FRM-1",
+        "FRM-1 ERR-3.1",
         "a length that takes three of its bytes: 65,537 = 01 00 01",
         [good(sized(65_537)), good()],
         kind="boundary",
@@ -91,7 +93,7 @@ def _layout(g: Group) -> None:
     )
     g.feed(
         "frm-one-byte-payload",
-        "FRM-1 FRM-5.4",
+        "FRM-1 FRM-5.4 FRM-1.1 FRM-8 ERR-3 ERR-3.1 ERR-3.2 ERR-3.3 ERR-4.1",
         "the shortest payload there is; no JSON object fits",
         [bad("{", "bad_json"), good()],
         kind="boundary",
@@ -103,6 +105,15 @@ def _layout(g: Group) -> None:
         [good()],
         follow=True,
         kind="boundary",
+        kills="waits-for-the-next-frame",
+    )
+    g.feed(
+        "frm-bad-at-once",
+        "FRM-1.7",
+        "so must the error of a frame that is refused",
+        [good(), bad(FAULTS["bad_type"], "bad_type")],
+        follow=True,
+        kind="invalid",
         kills="waits-for-the-next-frame",
     )
     g.feed(
@@ -131,6 +142,14 @@ def _layout(g: Group) -> None:
         [good(spaced)],
         kills="payload-written-anew",
     )
+    g.feed(
+        "frm-unwritable-as-it-came",
+        "FRM-8 ENV-6.3",
+        "so do a number that no writer could write, and a name of no letter",
+        [good(raw(metric(1, unknown="@x"), x='{ "": [1e999, -0] }'))],
+        kind="boundary",
+        kills="payload-written-anew",
+    )
     twice = raw_log('"x","msg":"y"')
     g.feed(
         "frm-name-twice",
@@ -140,6 +159,16 @@ def _layout(g: Group) -> None:
         or_pieces=[[bad(twice, "bad_json")]],
         level="MAY",
         kind="boundary",
+    )
+    twice = raw(event("tags", {"run_id": "a", "tags": "@x"}), x='{"a":"1","b":"2","a":"3"}')
+    g.feed(
+        "frm-name-twice-in-map",
+        "JSN-5.1",
+        "the same for a name of a map, with another between",
+        [good(twice), good()],
+        or_pieces=[[bad(twice, "bad_json"), good()]],
+        level="MAY",
+        kind="invalid",
     )
 
 
@@ -170,7 +199,7 @@ def _empty(g: Group) -> None:
     )
     g.feed(
         "frm-sixteen-zeros",
-        "FRM-2.2 FRM-5.2",
+        "FRM-2.2 FRM-5.2 FRM-5 ERR-1 ERR-1.1",
         "a run of zeros is one error, not one for every four",
         [fatal("00*16", "empty_frame")],
         kind="boundary",
@@ -191,8 +220,24 @@ def _limits(g: Group) -> None:
         kills="limit-one-less",
     )
     g.feed(
+        "frm-limit-below",
+        "FRM-3.1 FRM-3.4 FRM-5",
+        "a little less than 1,048,576 bytes are within it, too: the four bytes of the length don't count",
+        [good(sized(MIB - 2)), good()],
+        axes=[],
+        kills="limit-counts-the-length",
+    )
+    g.feed(
+        "frm-large-and-not-there",
+        "FRM-3.6",
+        "a length within the limit is nothing to refuse, though no byte of the payload has come",
+        [good(TINY), silent("00 0f ff fe")],
+        follow=True,
+        kills="limit-counts-the-length",
+    )
+    g.feed(
         "frm-limit-above",
-        "FRM-3.1 FRM-3.4 FRM-3.6",
+        "FRM-3.1 FRM-3.4 FRM-3.6 ERR-2.2",
         "one byte more is refused as soon as the length is there",
         [fatal("00 10 00 01", "frame_too_large"), silent([{"text": '{"v":1,'}])],
         kind="invalid",
@@ -200,7 +245,7 @@ def _limits(g: Group) -> None:
     )
     g.feed(
         "frm-limit-above-whole",
-        "FRM-3.4 FRM-5 FRM-5.2",
+        "FRM-3.4 FRM-5 FRM-5.2 ERR-2.2",
         "an oversize frame is refused also when all of it is there",
         [
             Piece([{"frame": sized(MIB + 1)}], {"rejected": "frame_too_large", "fatal": True}, due=4),
@@ -212,7 +257,7 @@ def _limits(g: Group) -> None:
     )
     g.feed(
         "frm-limit-above-ends",
-        "ERR-2.2 FRM-3.6",
+        "ERR-2.2 FRM-3.6 FRM-5 ERR-1 ERR-1.1",
         "the length alone, above the limit: too large, not truncated",
         [fatal("00 7f ff ff", "frame_too_large")],
         kind="boundary",
@@ -225,6 +270,23 @@ def _limits(g: Group) -> None:
         limit=100,
         kind="boundary",
         kills="limit-one-less",
+    )
+    g.feed(
+        "frm-configured-limit-below",
+        "FRM-3 FRM-3.4 FRM-3.5",
+        "a payload a little shorter than the configured limit: the four bytes of the length don't count",
+        [good(sized(98)), good(TINY)],
+        limit=100,
+        kills="limit-counts-the-length",
+    )
+    g.feed(
+        "frm-configured-limit-higher",
+        "FRM-3.3",
+        "a limit above the one that a connection has by itself may be configured",
+        [good(sized(MIB + 1)), good()],
+        limit=2 * MIB,
+        axes=[],
+        kills="limit-at-most-a-mebibyte",
     )
     g.feed(
         "frm-configured-limit-above",
@@ -309,7 +371,7 @@ def _errors(g: Group) -> None:
         )
     g.feed(
         "frm-two-bad-frames",
-        "ERR-4 ERR-3.1",
+        "ERR-4 ERR-3.1 FRM-1.5 FRM-1.6 FRM-8",
         "two faults in a row are two errors",
         [bad("{", "bad_json"), bad("[1]", "bad_envelope"), good()],
         kind="invalid",
@@ -349,13 +411,18 @@ def _errors(g: Group) -> None:
     )
     g.feed(
         "frm-header-in-payload",
-        "FRM-5.4",
+        "FRM-5.4 FRM-1.3",
         "what looks like a frame inside of a bad payload is none",
         [bad(as_parts(build(good(TINY).parts)), "bad_json"), good()],
         kind="boundary",
     )
     g.feed(
-        "frm-nothing", "FRM-5.6", "a connection without a byte ends between two frames", [], axes=[], kind="boundary"
+        "frm-nothing",
+        "FRM-5.6 ERR-3.3 ERR-4.2",
+        "a connection without a byte ends between two frames",
+        [],
+        axes=[],
+        kind="boundary",
     )
     g.feed(
         "frm-ends-between",
@@ -376,7 +443,7 @@ def _errors(g: Group) -> None:
     ):
         g.feed(
             f"frm-cut-after-{name}",
-            "FRM-5.5" + (" ERR-2.1" if size < 4 else ""),
+            "FRM-5.5" + (" ERR-2.1" if size < 4 else "") + (" FRM-1.2" if size == 1 else ""),
             f"the connection ends after {size} of {len(frame)} bytes of a frame: what is left is one error",
             [good(TINY), cut(frame[:size].hex(" "))],
             kind="boundary" if size in {1, 4, len(frame) - 1} else "invalid",
@@ -384,7 +451,7 @@ def _errors(g: Group) -> None:
         )
     g.feed(
         "frm-no-end-yet",
-        "FRM-5.5 FRM-1.7",
+        "FRM-5.5 FRM-1.7 FRM-3.7",
         "an incomplete frame is nothing to report while more may come",
         [good(TINY), silent(frame[:20].hex(" "))],
         follow=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generate import jsn_values
+from generate import jsn_near, jsn_values
 from generate.dsl import Group, dump, event, log, metric, param, raw, raw_log, raw_metric, raw_param, spliced
 
 OK = metric()
@@ -19,6 +19,7 @@ def cases() -> Group:
     jsn_values.names(g)
     jsn_values.null(g)
     jsn_values.tokens(g)
+    jsn_near.add(g)
     return g
 
 
@@ -54,7 +55,7 @@ def _utf8(g: Group) -> None:
     for name, code in right.items():
         g.accept(
             f"jsn-utf8-{name}",
-            "JSN-1.2 VAL-9",
+            "JSN-1.2 JSN-1.1 VAL-9",
             f"U+{code:04X} is a character at the end of a range",
             raw_log(f'"{chr(code)}"'),
             log(chr(code)),
@@ -146,7 +147,7 @@ def _text(g: Group) -> None:
         )
     g.accept(
         "jsn-white-space-around",
-        "JSN-1.4",
+        "JSN-1.4 JSN-1.5",
         "space, tab, line feed and carriage return, before and after",
         f" \t\n\r{body}\r\n\t ",
         OK,
@@ -154,7 +155,7 @@ def _text(g: Group) -> None:
     )
     g.accept(
         "jsn-white-space-inside",
-        "JSN-1",
+        "JSN-1 JSN-1.3",
         "white space between all tokens",
         body.replace(":", " :\t").replace(",", "\r\n,\n"),
         OK,
@@ -169,7 +170,7 @@ def _text(g: Group) -> None:
         ident = "jsn-trailing-text" if name == "text" else f"jsn-followed-by-{name}"
         g.refuse(
             ident,
-            "JSN-1.5",
+            "JSN-1.5 FRM-1.3" if name == "text" else "JSN-1.5",
             "nothing but white space may follow the text",
             text,
             "bad_json",
@@ -188,7 +189,7 @@ def _text(g: Group) -> None:
             "this is no JSON white space",
             f"{body}{space}",
             "bad_json",
-            kind="boundary",
+            kind="boundary" if name in {"form-feed", "vertical-tab"} else "invalid",
             kills="any-white-space" if name == "form-feed" else "",
         )
     g.refuse(
@@ -229,7 +230,7 @@ def _text(g: Group) -> None:
     )
     g.accept(
         "jsn-escaped-nul",
-        "JSN-1.8",
+        "JSN-1.8 ERR-4.2",
         "U+0000 is a character like any other once it is escaped",
         raw_log('"a\\u0000b"'),
         log("a\0b"),
@@ -237,7 +238,7 @@ def _text(g: Group) -> None:
     )
     g.accept(
         "jsn-all-escapes",
-        "JSN-1.8",
+        "JSN-1.8 JSN-1.7",
         "each short escape, and one by number",
         raw_log(r'"\"\\\/\b\f\n\r\t\u00e9\u00E9"'),
         log('"\\/\b\f\n\r\té\u00e9'),
@@ -380,7 +381,7 @@ def _depth(g: Group) -> None:
     )
     g.accept(
         "jsn-depth-in-string",
-        "JSN-2.1",
+        "JSN-2.1 JSN-1.3",
         "brackets in a string open nothing",
         raw_log('"' + "[{" * 60 + '"'),
         log("[{" * 60),

@@ -24,7 +24,7 @@ def integers(g: Group) -> None:
     ):
         g.accept(
             f"jsn-integer-{name}",
-            "JSN-4",
+            {"fraction-shifted": "JSN-4 VAL-1.3", "large": "JSN-4 JSN-4.1"}.get(name, "JSN-4"),
             f"{text} is an integer",
             raw_metric("1", step=text),
             metric(1, step=value),
@@ -41,7 +41,7 @@ def integers(g: Group) -> None:
         more = {"or_event": [metric(1, step=0)]} if name == "too-small" else {}
         g.refuse(
             f"jsn-integer-{name}",
-            "JSN-4 VAL-1.3",
+            "JSN-4 VAL-1.3" + (" JSN-4.1" if name == "almost" else ""),
             f"{text} is no integer",
             raw_metric("1", step=text),
             "bad_type",
@@ -163,7 +163,7 @@ def null(g: Group) -> None:
     ):  # fmt: skip
         g.accept(
             f"jsn-null-{name}",
-            "JSN-6",
+            "JSN-6 JSN-6.1",
             "null in an optional member is absence",
             text,
             expected,
@@ -185,7 +185,7 @@ def null(g: Group) -> None:
         )
     g.accept(
         "jsn-null-free",
-        "JSN-6.2 VAL-4 EVT-PARAM-1.1",
+        "JSN-6.2 VAL-4 EVT-PARAM-1.1 JSN-6.1",
         "null is a value of a free slot",
         dump(param(None)),
         param(None),
@@ -221,11 +221,12 @@ def null(g: Group) -> None:
             "inside of a list or map null is no absence",
             dump(of),
             "bad_type",
+            kind="boundary" if name == "optional-map" else "invalid",
             kills="null-in-maps" if name == "map-of-string" else "",
         )
     g.accept(
         "jsn-empty-list",
-        "JSN-6.5",
+        "JSN-6.5 JSN-6.8 VAL-9.6",
         "an empty list in an optional member is absence",
         dump(param(1, nested_key=[])),
         param(1),
@@ -315,7 +316,7 @@ def tokens(g: Group) -> None:
     for name, token in names.items():
         g.accept(
             f"jsn-token-{name}",
-            "JSN-7 JSN-7.2",
+            "JSN-7 JSN-7.2 JSN-7.4",
             "workers in the field write it, and lenient readers take it",
             raw_metric(token),
             metric(token),
@@ -346,6 +347,7 @@ def tokens(g: Group) -> None:
             raw_metric("1", step=token),
             "bad_type",
             reader="lenient",
+            kind="boundary",
         )
     g.accept(
         "jsn-token-nested",
@@ -371,6 +373,7 @@ def tokens(g: Group) -> None:
         raw(metric(unknown="@x"), x="[NaN]"),
         "bad_json",
         reader="strict",
+        kind="boundary",
         kills="unknown-members-unchecked",
     )
     for name, text in (("string", raw_log("NaN")), ("boolean", raw(event("checkpoint", {"run_id": "a", "step": 1,
@@ -393,5 +396,6 @@ def tokens(g: Group) -> None:
             f"{token} is taken by nobody",
             raw_metric(token),
             "bad_json",
+            kind="boundary" if token in {"Infinit", "NaNs"} else "invalid",
             kills="any-spelling-of-nan" if token in {"nan", "inf"} else "",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generate.dsl import Group, Piece, bad, build, cut, dump, good, joined, log, silent
-from generate.frm import FAULTS, MIB, TINY, sized
+from generate.frames import FAULTS, MIB, TINY, sized
 
 
 def cases() -> Group:
@@ -30,7 +30,7 @@ def _whole(g: Group) -> None:
     )
     g.recording(
         "rec-three-frames",
-        "FRM-6.2 FRM-8",
+        "FRM-6.2 FRM-8 FRM-6.1 FRM-7 FRM-7.1",
         "frames follow each other, and the last ends with the file",
         [good(log(seq=1)), good(log(seq=2)), good(TINY)],
     )
@@ -41,6 +41,14 @@ def _whole(g: Group) -> None:
         [good(sized(MIB + 1)), good()],
         axes=[],
         kind="boundary",
+        kills="file-limit-of-sockets",
+    )
+    g.recording(
+        "rec-two-mebibytes",
+        "FRM-3.2",
+        "so may they hold one of twice that size",
+        [good(sized(2 * MIB)), good()],
+        axes=[],
         kills="file-limit-of-sockets",
     )
     g.recording(
@@ -90,6 +98,30 @@ def _whole(g: Group) -> None:
         kind="boundary",
         kills="reports-incomplete-at-once",
     )
+    g.recording(
+        "rec-still-written-second-frame",
+        "FRM-6.13",
+        "nor inside the second of two, of which the first is told at once",
+        [good(log(seq=1)), good(log(seq=2)), silent(build(good().parts)[:60].hex(" "))],
+        follow=True,
+        kills="reports-incomplete-at-once",
+    )
+    g.recording(
+        "rec-still-written-and-bad",
+        "FRM-6.13 FRM-6.3",
+        "a frame that is all there is not waited for, whatever is wrong with it",
+        [good(log(seq=1)), bad(FAULTS["bad_type"], "bad_type"), silent(build(good().parts)[:30].hex(" "))],
+        follow=True,
+        kind="invalid",
+        kills="skips-bad-frames-silently",
+    )
+    g.recording(
+        "rec-escaped-nul",
+        "FRM-6.4",
+        "U+0000 as an escape is no byte 00, and nothing is wrong with it",
+        [good(log("a\0b", seq=1)), good(log(seq=2))],
+        kills="escaped-nul-is-damage",
+    )
 
 
 def _lost(g: Group) -> None:
@@ -121,7 +153,7 @@ def _lost(g: Group) -> None:
     )
     g.recording(
         "rec-unverified-and-bad",
-        "FRM-7.1 FRM-6.3",
+        "FRM-7.1 FRM-6.3 FRM-7.3",
         "a frame with an error of its own behind damage changes nothing",
         [
             joined(_with_length(frame, "00 00 40 00"), class_="bad_json"),
@@ -133,7 +165,7 @@ def _lost(g: Group) -> None:
     )
     g.recording(
         "rec-length-above-limit",
-        "FRM-6.1 FRM-6.8",
+        "FRM-6.1 FRM-6.8 FRM-3.2 FRM-3.3",
         "a length above the limit: the bytes up to the next frame are one error",
         [good(log(seq=1)), joined(_with_length(frame, "01 00 00 52"), class_="frame_too_large"), _after(3)],
         kind="invalid",
@@ -221,7 +253,7 @@ def _lost(g: Group) -> None:
     )
     g.recording(
         "rec-five-zeros-then-frame",
-        "FRM-6.5 FRM-6.10",
+        "FRM-6.5 FRM-6.10 FRM-6",
         "one zero too many: lengths are read at every place, not at every fourth",
         [good(log(seq=1)), cut("00*5", "empty_frame"), _after(3)],
         kind="boundary",
@@ -264,6 +296,14 @@ def _lost(g: Group) -> None:
         stop_at_damage=True,
         kind="invalid",
         kills="does-not-stop-at-damage",
+    )
+    g.recording(
+        "rec-stops-at-nothing",
+        "FRM-6.12",
+        "where there is no damage, it yields all there is",
+        [good(log(seq=1)), good(log(seq=2)), good(log(seq=3))],
+        stop_at_damage=True,
+        kills="stops-without-damage",
     )
     g.recording(
         "rec-stops-with-range",
@@ -350,7 +390,7 @@ def _search(g: Group) -> None:
     )
     g.recording(
         "rec-candidate-no-envelope",
-        "FRM-6.6",
+        "FRM-6.6 FRM-6.3",
         "so is {}: it is JSON",
         [joined(damage, class_="frame_too_large"), bad("{}", "bad_envelope"), _after()],
         kind="boundary",
@@ -378,7 +418,7 @@ def _search(g: Group) -> None:
     )
     g.recording(
         "rec-lowest-place",
-        "FRM-6.5",
+        "FRM-6.5 FRM-6 FRM-6.1 FRM-6.6 FRM-6.8 FRM-6.10 FRM-7 FRM-7.3",
         "of two plausible frames the first is taken",
         [joined(damage, class_="frame_too_large"), _after(1), _after(2)],
         kind="valid",
@@ -396,4 +436,26 @@ def _search(g: Group) -> None:
         ],
         axes=[],
         kind="boundary",
+    )
+    g.recording(
+        "rec-search-passes-much",
+        "FRM-6.11",
+        "a mebibyte without a zero byte, and a frame behind it",
+        [joined(silent([{"repeat": [{"text": "stray text "}], "times": 100_000}]), class_="frame_too_large"), _after()],
+        axes=[],
+        kills="gives-up-at-damage",
+    )
+    g.recording(
+        "rec-search-finds-nothing",
+        "FRM-6.11",
+        "lengths that come to nothing, and no frame behind them",
+        [
+            joined(
+                silent([{"hex": "01"}, {"repeat": [{"hex": "00 00 7f ff 7b 20 20 20"}], "times": 65_536}]),
+                class_="frame_too_large",
+            )
+        ],
+        axes=[],
+        kind="invalid",
+        kills="any-header-is-plausible",
     )

@@ -34,6 +34,14 @@ def _integers(g: Group) -> None:
             kind="boundary",
             kills="integers-by-way-of-binary64" if name == "max" else "",
         )
+    g.accept(
+        "val-integer-five-billion",
+        "VAL-1 VAL-1.1 VAL-1.2 VAL-1.4",
+        "an integer of more than 32 bits",
+        dump(metric(1, step=5_000_000_000)),
+        metric(1, step=5_000_000_000),
+        kills="integers-in-32-bits",
+    )
     for name, value in (
         ("above", INT64_MAX + 1),
         ("below", INT64_MIN - 1),
@@ -81,6 +89,7 @@ def _integers(g: Group) -> None:
             "an integer slot takes numbers only",
             dump(metric(1, step=value)),
             "bad_type",
+            kind="boundary" if name == "non-finite" else "invalid",
             kills={"true": "booleans-are-integers", "string": "digits-in-strings"}.get(name, ""),
         )
     for member, of in (
@@ -93,11 +102,11 @@ def _integers(g: Group) -> None:
     ):
         g.accept(
             f"val-negative-{member.replace('.', '-').replace('_', '-')}",
-            "VAL-1.5",
+            "VAL-1.5" + (" EVT-RUN_END-1.1" if member == "duration_ms" else ""),
             "no clause forbids a negative value there",
             dump(of),
             of,
-            kind="boundary",
+            kind="valid" if member == "epoch" else "boundary",
             kills="negative-steps-refused" if member == "step" else "",
         )
 
@@ -134,7 +143,7 @@ def _numbers(g: Group) -> None:
             "an integer beyond int64 is read as the nearest binary64",
             dump(metric(value)),
             metric(float(value)),
-            kind="boundary",
+            kind="valid" if name == "thirty-digits" else "boundary",
             kills="big-integers-refused" if name == "above" else "",
         )
     for name, text, value in (
@@ -153,19 +162,21 @@ def _numbers(g: Group) -> None:
         ("above-tie", "9007199254740993.0000000001", 9007199254740994.0),
         ("rounds-to-largest", "1.7976931348623158e308", BINARY64_MAX),
         ("capital-exponent", "1.5E+3", 1500.0),
+        ("1e300", "1e300", 1e300),
     ):
         g.accept(
             f"val-float-{name}",
-            "VAL-2.3",
+            "VAL-2.3 VAL-2.4" if name == "1e300" else "VAL-2.3",
             "the nearest binary64, ties to even, the sign of zero kept",
             raw_metric(text),
             metric(value),
-            kind="valid" if name in {"tenth", "exponent"} else "boundary",
+            kind="valid" if name in {"tenth", "exponent", "1e300"} else "boundary",
             kills={
                 "one-point-zero": "whole-floats-are-integers",
                 "minus-zero": "sign-of-zero-lost",
                 "third": "floats-by-way-of-binary32",
                 "tenth": "floats-by-way-of-binary32",
+                "1e300": "numbers-beyond-binary32-refused",
             }.get(name, ""),
         )
     for name, text in (
@@ -179,7 +190,7 @@ def _numbers(g: Group) -> None:
     ):
         g.refuse(
             f"val-number-beyond-{name}",
-            "VAL-2.4",
+            "VAL-2.4 VAL-2 VAL-2.2" if "integer" in name else "VAL-2.4 VAL-2 VAL-2.3",
             "it rounds beyond the largest binary64",
             raw_metric(text),
             "out_of_range",
@@ -193,7 +204,7 @@ def _numbers(g: Group) -> None:
             "too small for binary64: zero",
             raw_metric(text),
             metric(0.0),
-            kind="boundary",
+            kind="boundary" if name == "half-the-smallest" else "valid",
             kills="underflow-refused" if name == "1e-400" else "",
         )
     g.accept(
@@ -265,8 +276,13 @@ def _numbers(g: Group) -> None:
         for number, value in (("9007199254740993", 2**53 + 1), ("2.5", 2.5), ('"NaN"', "NaN")):
             kind = {"9007199254740993": "integer", "2.5": "float"}.get(number, "nan")
             expected = json_with(of, value)
+            clauses = {"batch": "EVT-METRIC_BATCH-1.2", "summary": "EVT-SUMMARY-1"}.get(where, "")
             g.accept(
-                f"val-{where}-{kind}", "VAL-2 VAL-3.1", "these are number slots as well", raw(of, x=number), expected
+                f"val-{where}-{kind}",
+                f"VAL-2 VAL-3.1 {clauses}",
+                "these are number slots as well",
+                raw(of, x=number),
+                expected,
             )
         g.refuse(f"val-{where}-beyond", "VAL-2.4", "and have the same bounds", raw(of, x="1e400"), "out_of_range")
 
@@ -275,12 +291,21 @@ def _non_finite(g: Group) -> None:
     for name, text in (("nan", "NaN"), ("infinity", "Infinity"), ("minus-infinity", "-Infinity")):
         g.accept(
             f"val-{name}",
-            "VAL-3.1 VAL-3.3",
+            "VAL-3.1 VAL-3.3 VAL-2.11 VAL-3.2 JSN-7.1",
             "read as the binary64 it names, apart from all others",
             dump(metric(text)),
             metric(text),
             kills={"nan": "nan-is-null", "minus-infinity": "infinities-are-one"}.get(name, ""),
         )
+    g.accept(
+        "val-nan-escaped",
+        "VAL-3.1 JSN-1.8",
+        "with an escape in it, it is the same string",
+        raw_metric('"\\u004eaN"'),
+        metric("NaN"),
+        kind="boundary",
+        kills="nan-compared-before-escapes",
+    )
     for text in ("nan", "inf", "+Infinity", "-NaN", "Infinity ", "1e5", "NAN"):
         ident = (
             text.strip().replace("+", "plus-").replace("-NaN", "minus-nan").lower()
@@ -289,9 +314,10 @@ def _non_finite(g: Group) -> None:
         )
         g.refuse(
             f"val-string-{ident}",
-            "VAL-3.2",
+            "VAL-3.2 VAL-2.11",
             f'"{text}" is none of the three strings',
             dump(metric(text)),
             "bad_type",
+            kind="boundary" if text in {"Infinity ", "NAN"} else "invalid",
             kills="any-spelling-of-nan" if text in {"nan", "inf"} else "",
         )

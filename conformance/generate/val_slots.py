@@ -22,9 +22,10 @@ def free(g: Group) -> None:
         ("empty-list", []),
         ("empty-object", {}),
     ):
+        more = {"true": " VAL-2.8", "false": " EVT-PARAM-1.1"}.get(name, "")
         g.accept(
             f"val-free-{name}",
-            "VAL-4",
+            f"VAL-4{more}",
             "a free slot takes any JSON value",
             dump(param(value)),
             param(value),
@@ -100,7 +101,7 @@ def free(g: Group) -> None:
             "any other object with a member $float is an ordinary object",
             dump(param(value)),
             param(value),
-            kind="boundary",
+            kind="valid" if name in {"number", "list"} else "boundary",
             kills="float-form-too-eager" if name == "two-members" else "",
         )
     deep: Any = {"$float": "Infinity"}
@@ -139,6 +140,15 @@ def free(g: Group) -> None:
         kills="float-form-unread",
     )
     g.accept(
+        "val-free-string-in-map-of-free",
+        "VAL-4.6",
+        "so it is where the free slot is a value of a map",
+        dump(log(fields={"a": "NaN"})),
+        log(fields={"a": "NaN"}),
+        kind="boundary",
+        kills="strings-become-numbers-in-free-slots",
+    )
+    g.accept(
         "val-free-form-escaped",
         "VAL-4.3 JSN-1.9",
         "its name may be written with an escape",
@@ -155,7 +165,11 @@ def free(g: Group) -> None:
             expected = json_with(of, value)
             g.accept(
                 f"val-free-{where}-{name}",
-                "VAL-4.3" if name == "form" else "VAL-4.8" if name == "true" else "VAL-4.1",
+                f"VAL-4.3 {'ENV-5.8' if where == 'unknown-type' else 'VAL-4.9'}"
+                if name == "form"
+                else "VAL-4.8"
+                if name == "true"
+                else "VAL-4.1",
                 "free slots are the same everywhere, lists and maps of them too",
                 dump(expected),
                 expected,
@@ -197,7 +211,7 @@ def sets(g: Group) -> None:
         for value in values:
             g.accept(
                 f"val-{name}-{value}",
-                "VAL-6",
+                "VAL-6 VAL-6.1 VAL-6.2",
                 "a value of the closed set",
                 dump(json_with(of, value)),
                 json_with(of, value),
@@ -217,6 +231,7 @@ def sets(g: Group) -> None:
                 why,
                 dump(json_with(of, wrong)),
                 "bad_value",
+                kind="boundary" if ident in {"space", "empty"} else "invalid",
                 kills={"unknown": "closed-sets-are-open", "capitals": "closed-sets-without-case"}.get(ident, "")
                 if name == "log-level"
                 else "",
@@ -228,12 +243,13 @@ def sets(g: Group) -> None:
                 "a value that is no string",
                 dump(json_with(of, value)),
                 "bad_type",
+                kind="boundary" if wrong_type == "list" else "invalid",
             )
     for name, (of, known) in OPEN.items():
         for ident, value in (("known", known), ("new", "something else"), ("empty", ""), ("capitals", known.upper())):
             g.accept(
                 f"val-{name}-{ident}",
-                "VAL-7 VAL-7.1",
+                "VAL-7 VAL-7.1" + (" EVT-ARTIFACT-2" if name == "artifact-type" else ""),
                 "any string, kept as it is",
                 dump(json_with(of, value)),
                 json_with(of, value),
@@ -258,6 +274,7 @@ def sets(g: Group) -> None:
             "nothing else will do",
             dump(json_with(flag, wrong)),
             "bad_type",
+            kind="boundary" if name == "zero" else "invalid",
             kills="numbers-are-booleans" if name == "one" else "",
         )
 
@@ -291,7 +308,7 @@ def strings(g: Group) -> None:
             "the same checksum in capitals: whichever form is handed on",
             dump(json_with(of, f"sha256:{value}")),
             json_with(of, f"sha256:{digest}"),
-            kind="boundary",
+            kind="boundary" if "mixed" in name else "valid",
         )
     for name, value in (
         ("other-capitals", "MD5:D41D8CD98F00B204E9800998ECF8427E"),
@@ -319,7 +336,7 @@ def strings(g: Group) -> None:
     ):
         g.accept(
             f"val-string-{name}",
-            "VAL-9",
+            "VAL-9 JSN-1.1 JSN-1.2" if name == "emoji" else "VAL-9",
             "any characters, in any number",
             dump(log(value)),
             log(value),
@@ -342,16 +359,16 @@ def strings(g: Group) -> None:
         tags = event("tags", {"run_id": "a", "tags": {name: "v"}})
         g.accept(
             f"val-map-name-{ident}",
-            "VAL-9.4 VAL-9.3",
+            "VAL-9.4 VAL-9.3" + (" EVT-TAGS-1" if ident == "dots" else ""),
             "names of a map are kept exactly",
             dump(tags),
             tags,
-            kind="boundary",
+            kind="valid" if ident in {"dots", "slashes", "digit"} else "boundary",
             kills={"empty": "empty-names-dropped", "spaces": "names-trimmed"}.get(ident, ""),
         )
     many = {f"m{number}": number / 8 for number in range(500)}
     batch = event("metric_batch", {"run_id": "a", "metrics": many})
-    g.accept("val-map-large", "VAL-9.3", "five hundred entries", dump(batch), batch)
+    g.accept("val-map-large", "VAL-9.3 VAL-9.6", "five hundred entries", dump(batch), batch)
     order = event("metric_batch", {"run_id": "a", "metrics": {"b": 1, "a": 2}})
     g.accept(
         "val-map-order",
@@ -363,12 +380,47 @@ def strings(g: Group) -> None:
     for name, content in (("number", 5), ("true", True), ("list", ["x"]), ("object", {"a": "x"}), ("float", 0.5)):
         g.refuse(
             f"val-string-not-{name}",
-            "VAL-9.1",
+            "VAL-9.1 VAL-9",
             "a value of another type in a string slot",
             dump(log(content)),
             "bad_type",
             kills="numbers-become-strings" if name == "number" else "",
         )
+    g.refuse(
+        "val-string-not-empty-list",
+        "VAL-9.1",
+        "an empty list is no empty string",
+        dump(log([])),
+        "bad_type",
+        kind="boundary",
+        kills="empty-lists-are-empty-strings",
+    )
+    g.accept(
+        "val-string-of-digits",
+        "VAL-9.1 VAL-9",
+        "a string that looks like a number is a string",
+        dump(log("5")),
+        log("5"),
+        kills="digits-become-numbers",
+    )
+    path = ["", "x.y", "\u00e9", "5"]
+    g.accept(
+        "val-list-of-strings",
+        "VAL-9.2 VAL-9.6",
+        "each element fits, and all are kept in their order",
+        dump(param(1, nested_key=path)),
+        param(1, nested_key=path),
+        kills="lists-cut-to-one",
+    )
+    g.refuse(
+        "val-list-last-element-number",
+        "VAL-9.2",
+        "the last of many elements doesn't fit",
+        dump(param(1, nested_key=["a"] * 100 + [1])),
+        "bad_type",
+        kind="boundary",
+        kills="lists-of-anything",
+    )
     for name, content in (("string", "lr"), ("object", {"0": "lr"}), ("number", 0)):
         g.refuse(
             f"val-list-not-{name}",
@@ -396,7 +448,7 @@ def strings(g: Group) -> None:
         )
         g.refuse(
             f"val-object-not-{name}",
-            "VAL-9.6",
+            "VAL-9.6 VAL-9.5",
             "a value of another type in an object slot",
             dump(metric(1, ctx=content)),
             "bad_type",

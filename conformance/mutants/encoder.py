@@ -155,11 +155,22 @@ MUTANTS: dict[str, Mutation] = {
     "writes-lone-surrogates": writes_anyway(
         lambda event: json.dumps(event, separators=(",", ":")) if _has_surrogates(event) else None
     ),
-    "writes-big-integers": writes_anyway(lambda event: dump(event) if member(event, "p", "value") == 2**63 else None),
+    "writes-big-integers": writes_anyway(
+        lambda event: dump(event) if member(event, "p", "value") in (2**63, [{"a": -(10**30)}]) else None
+    ),
     "writes-fake-float-forms": writes_anyway(
         lambda event: dump(event) if member(event, "p", "value", "$float") == "NaN" else None
     ),
     "writes-any-seq": writes_anyway(_any_seq),
+    "writes-any-version": writes_anyway(lambda event: dump(event) if event["v"] != 1 else None),
+    "writes-nothing-for-an-empty-event": writes_anyway(
+        lambda event: "" if (event["t"], event["p"]) == ("", {}) else None
+    ),
+    "writes-32-levels-at-most": refuses_to_write(lambda event: dump(event).count("[") > 32),
+    "writes-steps-with-a-fraction": _replaced(rb'("step":-\d+)(?=[,}])', rb"\1.0"),
+    "refuses-memory-named-nan": refuses_to_write(
+        lambda event: [device.get("memory") for device in member(event, "p", "env", "gpu_info") or []] == ["NaN"]
+    ),
     "writes-sid-of-control-events": writes_anyway(
         lambda event: dump(event) if _is_control(event) and "sid" in event["m"] else None
     ),
@@ -198,7 +209,12 @@ MUTANTS: dict[str, Mutation] = {
     "writes-no-empty-objects": _without_empty(lambda item: item == {}),
     "writes-no-empty-strings": _without_empty(lambda item: item == ""),
     "writes-booleans-as-numbers": writes_anyway(
-        lambda event: dump(event) if event["t"] == "metric" and member(event, "p", "value") is True else None
+        lambda event: (
+            dump(event)
+            if any(value is True for value in (member(event, "p", "value"), member(event, "p", "values", "a")))
+            and event["t"] in {"metric", "summary"}
+            else None
+        )
     ),
 }
 """What is written."""

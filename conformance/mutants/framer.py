@@ -360,6 +360,22 @@ def _stops_when_lost(base: Any) -> type:
     return Session
 
 
+def _stops_early(session: Any, answer: Json) -> Json:
+    """Take the first frame for damage, where it was asked to stop at that."""
+    if not session.stop_at_damage:
+        return answer
+    told = getattr(session, "told_one", False)
+    session.told_one = told or bool(answer["frames"])
+    return {**answer, "frames": [] if told else answer["frames"][:1]}
+
+
+def _escaped_nul(frame: Json) -> Json:
+    if rb"\u0000" not in base64.b64decode(frame.get("payload", "")):
+        return frame
+    rejected = {"class": "bad_json", "fatal": False}
+    return {"offset": frame["offset"], "length": frame["length"], "rejected": rejected}
+
+
 def _does_not_stop(module: ModuleType) -> None:
     original = module.Session
 
@@ -404,6 +420,8 @@ MUTANTS: dict[str, Mutation] = {
     "each-four-zeros-an-error": _yielding(_each_zero),
     "limit-one-less": _limits(lambda limit: limit - 1),
     "limit-one-more": _limits(lambda limit: limit + 1),
+    "limit-counts-the-length": _limits(lambda limit: limit - 4),
+    "limit-at-most-a-mebibyte": _limits(lambda limit: min(limit, 2**20)),
     "ignores-configured-limit": _ignores_limit,
     "oversize-waits-for-payload": _feeding(_oversize_later),
     "first-byte-waits": _feeding(_first_byte_later),
@@ -427,6 +445,8 @@ MUTANTS: dict[str, Mutation] = {
     "searches-by-fours": _merges("empty_frame"),
     "any-header-is-plausible": _recording(_any_header),
     "does-not-stop-at-damage": _does_not_stop,
+    "stops-without-damage": _recording(_stops_early),
+    "escaped-nul-is-damage": _telling(_escaped_nul),
     "stops-without-range": _recording(_without_range),
     "stops-at-lost-position-alone": framing(_stops_when_lost),
     "ignores-odd-tail": _finishing(_odd_tail_ignored),
