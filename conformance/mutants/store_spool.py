@@ -200,6 +200,10 @@ MUTANTS: dict[str, Mutation] = {
     "only-first-segment": edited(
         LAYOUT, ("in sorted(names, key=_stream_and_number):", "in sorted(names, key=_stream_and_number)[:1]:")
     ),
+    "segment-number-of-six-digits": edited(
+        LAYOUT,
+        ("entry.name.endswith(SEGMENT_SUFFIX)", 'entry.name.endswith(SEGMENT_SUFFIX) and entry.name[-12:-11] == "."'),
+    ),
     "only-first-run": _reading(lambda _, ok: {"runs": ok["runs"][:1]}),
     "phantom-run": _reading(_phantom),
     "stream-from-name": _streams(_sid_from_name),
@@ -230,12 +234,18 @@ MUTANTS: dict[str, Mutation] = {
     # ---- files beside the segments
     "lost-ignored": _set("lost", None),
     "lost-needs-detail": edited(
-        READER, ('after_seq: Int64 = 0\n    detail: str = ""', "after_seq: Int64\n    detail: str")
+        READER, ('after_seq: Int64 | None = None\n    detail: str = ""', "after_seq: Int64\n    detail: str")
     ),
     "lost-of-all": _reading(_lost_of_all),
     "bad-note-stops-run": _reading(_bad_notes),
     "deleted-ignored": edited(LOCAL_READER, ("if (self.folder / TOMBSTONE).exists():", "if False:")),
+    "deleted-by-any-name": edited(
+        LOCAL_READER, ("if (self.folder / TOMBSTONE).exists():", 'if [*self.folder.glob(f"{TOMBSTONE}*")]:')
+    ),
     "access-ignored": edited(TESTEE, ('"access": access_told(store, state.run_id)', '"access": None')),
+    "no-access-is-public": edited(
+        TESTEE, ('"public": access.public,', '"public": access.public or access.owner is None,')
+    ),
     "access-readers-dropped": _reading(_no_readers),
     "bad-access-is-nobodys": edited(TESTEE, ('return {"unreadable": True}', "return None")),
     "access-of-another-taken": edited(LOCAL_NOTES, ("if safe_name(kept.run_id) != folder.name:", "if False:")),
@@ -245,6 +255,7 @@ MUTANTS: dict[str, Mutation] = {
     "trimmed-hides": _streams(_trimmed_hidden),
     # ---- writing
     "spool-modes-open": edited(LAYOUT, ("folder.mkdir(mode=0o700", "folder.mkdir(mode=0o755")),
+    "notes-modes-open": edited(LOCAL_NOTES, ("flags, 0o600)", "flags, 0o644)")),
     "segment-name-short": edited(LAYOUT, ("{number:06d}", "{number:04d}")),
     "segment-name-raw": edited(LAYOUT, ('f"{safe_name(session_id)}.{number', 'f"{session_id}.{number')),
     "appends-to-segment": _writing(_files(_appended)),
@@ -265,6 +276,7 @@ MUTANTS: dict[str, Mutation] = {
     "trims-partly-acked": _trimming(_files(_partly_gone)),
     "trims-any-spool": edited(SHIPPING, ("if not note.buffer or", "if")),
     "trims-any-durability": edited(SHIPPING, ('if note.durability != "power":', "if False:")),
+    "trims-at-once": edited(SHIPPING, ("keep_us: int = KEEP_ACKED_US", "keep_us: int = 0")),
     "trims-served": edited(SHIPPING, (" or (run_dir.parent.parent / SERVED).exists()", "")),
     "trims-live-segment": edited(SHIPPING, ("is_locked(lock_path(run_dir, stream.session_id)) is False", "True")),
     "trim-untold": edited(SHIPPING, ("    write_note(run_dir, stream, note, durable=True)\n", "")),

@@ -558,6 +558,22 @@ def test_the_deepest_rewind_counts_and_nothing_else_is_hidden() -> None:
     assert plain.state.metrics["loss"].count == 1
 
 
+def test_a_later_run_start_of_a_session_resumes_nothing() -> None:
+    """spec: FLD-2.4, FLD-8.1"""
+    story = Story()("a/1", START, loss(1, 5), FAILED)("a/2", START, loss(2, 6))
+    story("a/2", RunStart("r", tags={"late": "1"}, resume=Resume(["1"], 0)), seq=7)
+    assert (story.state.metrics["loss"].count, story.state.status) == (2, "failed")
+    assert story.state.tags == {"late": "1"}
+    for inputs in (story.inputs, story.inputs[::-1]):
+        reducer = RunReducer("r")
+        reducer.apply_all(inputs)
+        if reducer.needs_refold:
+            reducer = reducer.restarted()
+            reducer.apply_all(inputs)
+        assert not reducer.needs_refold
+        assert not reducer.rewinds
+
+
 def test_a_session_that_names_itself_hides_nothing() -> None:
     assert Story()("a/1", resume("1", rewind_to=0), loss(1, 5)).state.metrics["loss"].count == 1
 

@@ -328,6 +328,28 @@ def test_one_connection_with_two_workers_gets_one_command() -> None:
     assert [(result.worker_id, result.left) for result in asker.take()] == [("w0", 1), ("w1", 0)]
 
 
+def test_a_result_without_worker_id() -> None:
+    """It is that of the worker without an id, also where it says so twice. spec: CTL-15.12"""
+    router, [both] = router_with("")
+    router.register(both, "run-1", "w1", "sid", is_plain=False)
+    asker = Peer()
+    router.request(asker, stop(), 0)
+    [inner] = both.commands
+    for _ in range(2):
+        router.result(both, CommandResult("run-1", inner.command_id, "ok"))
+    assert [(result.worker_id, result.left) for result in asker.take()] == [(None, 1)]
+    router.result(both, CommandResult("run-1", inner.command_id, "ok", None, "w1"))
+    assert [(result.worker_id, result.left) for result in asker.take()] == [("w1", 0)]
+
+
+def test_the_order_of_names_makes_no_other_command() -> None:
+    """spec: CTL-15.8, VAL-9.7"""
+    router, [worker] = router_with("w0")
+    router.request(Peer(), stop(a=1, b={"c": 2, "d": 3}), 0)
+    router.request(Peer(), stop(b={"d": 3, "c": 2}, a=1), 0)
+    assert len(worker.commands) == 1
+
+
 STEPS = st.tuples(
     st.sampled_from(["ask", "ask", "ask", "answer", "answer", "wrong", "gone", "join", "tick", "plain", "end"]),
     st.integers(0, 3),

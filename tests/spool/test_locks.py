@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,29 @@ def test_a_file_system_that_can_not_tell(tmp_path, monkeypatch):
         with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
             FileLock(path).acquire()
     assert not count or len(os.listdir("/proc/self/fd")) == count
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="there is no flock program")
+def test_other_programs_are_kept_out(tmp_path):
+    """The lock is flock's, and not one of fcntl. spec: RST-6.15"""
+    import fcntl
+
+    path = tmp_path / "x.lock"
+    lock = FileLock(path)
+    assert lock.acquire()
+    assert subprocess.run(["flock", "-n", str(path), "true"], check=False).returncode == 1
+    with path.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert is_locked(path) is True
+    lock.release()
+    with subprocess.Popen(["flock", str(path), "-c", "echo held; read x"], stdin=-1, stdout=-1) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert is_locked(path) is True
+        assert not lock.acquire()
+        other.communicate(b"\n")
+    assert lock.acquire()
+    lock.release()
 
 
 def test_what_can_not_be_probed(tmp_path):

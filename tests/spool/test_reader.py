@@ -189,6 +189,14 @@ def test_who_saw_it_die_is_believed(tmp_path):
     assert find_lost(tmp_path, STREAM, 3, now()) == StreamLost(STREAM, 18, "died", 3, "")
 
 
+@pytest.mark.parametrize(("after_seq", "expected"), [(b"null", 3), (b"0", 0), (b"2", 2)])
+def test_which_seq_a_loss_names(tmp_path, after_seq, expected):
+    """spec: FLD-6.7, RST-7.11"""
+    note = b'{"at":19,"reason":"vanished","after_seq":%s,"detail":null}' % after_seq
+    lost_path(tmp_path, STREAM.session_id).write_bytes(note)
+    assert find_lost(tmp_path, STREAM, 3, now()) == StreamLost(STREAM, 19, "vanished", expected, "")
+
+
 @pytest.mark.parametrize(
     "note",
     [

@@ -106,6 +106,15 @@ def test_unreadable_notes(root: Path, store: LocalStore, capsys: pytest.CaptureF
     assert capsys.readouterr().err.count("\n") == 4
 
 
+@pytest.mark.parametrize("content", [b"", b"another run", b"\xff"])
+def test_a_tombstone_counts_whatever_it_holds(root: Path, store: LocalStore, content: bytes) -> None:
+    """spec: RST-7.6"""
+    log_run("r").end()
+    assert [run.run_id for run in store.list_runs()] == ["r"]
+    (SpoolDir(root).run_dir("r") / "DELETED").write_bytes(content)
+    assert store.list_runs() == []
+
+
 def test_liveness(root: Path, store: LocalStore) -> None:
     """A held lock is life, however long the silence; a free one is a loss after five minutes. spec: FLD-6"""
     run = log_run("r")

@@ -357,6 +357,20 @@ def test_header_members_it_does_not_know_are_ignored() -> None:
         decode_header(_block(b'{"run_id":"r"}'))
 
 
+def test_null_in_a_header_is_absence() -> None:
+    """spec: RST-2.9"""
+    header = b'{"run_id":"r","sid":"s","wid":null,"number":null,"first_seq":null,"created":null,"salt":null}'
+    assert decode_header(_block(header)) == SegmentHeader("r", "s")
+    for body in (b'{"run_id":null,"sid":"s"}', b"[null]", b"null", b'{"run_id":"r","sid":null,"x":%d}' % 10**30):
+        with pytest.raises(NotASegment):
+            decode_header(_block(body))
+
+
+def test_a_header_that_is_nested_too_deep() -> None:
+    with pytest.raises(NotASegment):
+        decode_header(_block(b'{"run_id":"r","sid":"s","x":' + b"[" * 2000 + b"]" * 2000 + b"}"))
+
+
 def test_ids_fit_or_are_refused() -> None:
     limit = "x" * RUN_ID_MAX
     assert decode_header(encode_header(SegmentHeader(limit, limit, limit))).run_id == limit

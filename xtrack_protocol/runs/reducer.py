@@ -132,12 +132,11 @@ class RunReducer:
             return None
 
     def restarted(self) -> RunReducer:
-        """Return a reducer without events that knows what this one knows beforehand: rewinds and expectations."""
+        """Return a reducer without events that knows the rest beforehand: run_starts, rewinds and expectations."""
         facts = self._facts
-        return RunReducer(
-            facts.run_id,
-            RunFacts(facts.run_id, facts.expected_name, facts.expected_experiment, rewinds=dict(facts.rewinds)),
-        )
+        streams = [StreamFacts(one.worker_id, one.session_id, start=one.start) for one in facts.streams if one.start]
+        expected = facts.expected_name, facts.expected_experiment
+        return RunReducer(facts.run_id, RunFacts(facts.run_id, *expected, streams, rewinds=dict(facts.rewinds)))
 
     @property
     def series_count(self) -> int:
@@ -250,12 +249,27 @@ class RunReducer:
         return stream.skipped != before
 
     def _run_start(self, stream: StreamFacts, event: RunStart, seq: int, timestamp_us: int) -> None:
-        if stream.start is None or seq < stream.start.seq:
+        known = stream.start
+        if known is None or seq < known.seq:
             stream.start = Started(seq, timestamp_us, event)
+            if known is not None and known.event.resume:
+                self._find_rewinds()
+            self._take_rewinds(stream.session_id, event)
         self._set_tags(stream, event.tags, seq, timestamp_us)
+
+    def _find_rewinds(self) -> None:
+        """Find all rewinds anew: a run_start that named some was not the first of its session. spec: FLD-2.4"""
+        before = dict(self._facts.rewinds)
+        self._facts.rewinds.clear()
+        for stream in self._streams.values():
+            if stream.start:
+                self._take_rewinds(stream.session_id, stream.start.event)
+        self.needs_refold = self.needs_refold or self._facts.rewinds != before
+
+    def _take_rewinds(self, own_id: str, event: RunStart) -> None:
         if event.resume and event.resume.rewind_to is not None:
             for session_id in event.resume.session_ids:
-                if session_id != stream.session_id:
+                if session_id != own_id:
                     self._rewind(session_id, event.resume.rewind_to)
 
     def _rewind(self, session_id: str, step: int) -> None:

@@ -7,6 +7,7 @@ meet in one id, and a command that is repeated, on whatever connection, is the s
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Final, Protocol
@@ -56,6 +57,8 @@ class _Asked:
     due: float
     askers: list[tuple[CommandPeer, str]]
     """Each with the id under which it asked."""
+    workers: frozenset[_Worker]
+    """All that it was for; ``waiting``: those that have not answered."""
     waiting: set[_Worker] = attrs.field(factory=set)
     results: list[CommandResult] = attrs.field(factory=list)
     is_final: bool = True
@@ -136,7 +139,8 @@ class CommandRouter:
         workers = self._workers(run_id, command.worker_id)
         if not workers:
             return False
-        asked = _Asked(command_id, run_id, now + self._seconds, [(asker, command.command_id)], set(workers))
+        askers = [(asker, command.command_id)]
+        asked = _Asked(command_id, run_id, now + self._seconds, askers, frozenset(workers), set(workers))
         self._asked[command_id] = asked
         inner = Command(command_id, command.type, command.payload, run_id, command.worker_id)
         self._pass_on(asked, inner, workers)
@@ -263,13 +267,18 @@ class CommandRouter:
             self._answer(asked, worker.worker_id, status, message)
 
     def _who(self, asked: _Asked, peer: CommandPeer, result: CommandResult) -> _Worker | None:
-        """Return the worker that answers; one that doesn't say who it is must be the only one of its connection."""
+        """Return the worker that answers, where it hasn't yet.
+
+        One that doesn't say who it is has no id, or else must be the only one that was asked on its connection. spec:
+        CTL-15.12
+        """
         if run_id_text(result.run_id) != asked.run_id:
             return None
-        mine = [worker for worker in asked.waiting if worker.peer is peer]
-        if result.worker_id is None and len(mine) == 1:
-            return mine[0]
-        return next((worker for worker in mine if worker.worker_id == (result.worker_id or "")), None)
+        mine = {worker.worker_id: worker for worker in asked.workers if worker.peer is peer}
+        found = mine.get(result.worker_id or "")
+        if found is None and result.worker_id is None and len(mine) == 1:
+            found = next(iter(mine.values()))
+        return found if found in asked.waiting else None
 
     def _answer(self, asked: _Asked, worker_id: str, status: AckStatus, message: str | None) -> None:
         result = CommandResult(asked.run_id, asked.command_id, status, message, worker_id or None)
@@ -306,10 +315,13 @@ def _tell(asker: CommandPeer, own_id: str, result: CommandResult, left: int) -> 
 
 
 def _inner_id(owner: Hashable, command: Command) -> str:
-    """Return the id under which a command is passed on. spec: CTL-15.2, CTL-15.8"""
+    """Return the id under which a command is passed on: the same for what says the same. spec: CTL-15.2, CTL-15.8"""
+    assert command.run_id is not None
+    named = Command(command.command_id, command.type, command.payload, run_id_text(command.run_id), command.worker_id)
+    told = json.loads(encode(Envelope.of(named, seq=0, timestamp_us=0)))
     digest = hashlib.sha256(repr(owner).encode())
     digest.update(b"\0")
-    digest.update(encode(Envelope.of(command, seq=0, timestamp_us=0)))
+    digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
 

@@ -16,7 +16,7 @@ from xtrack_protocol.runs import LostReason, StreamLost
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool.layout import lock_path, lost_path, segments, write_private
 from xtrack_protocol.spool.locks import is_locked
-from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header
+from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header, read_object
 from xtrack_protocol.wire.files import CHUNK
 
 
@@ -90,7 +90,7 @@ class _LostNote(msgspec.Struct, omit_defaults=True):
 
     at_us: Int64 = msgspec.field(name="at")
     reason: LostReason
-    after_seq: Int64 = 0
+    after_seq: Int64 | None = None
     detail: str = ""
 
 
@@ -99,7 +99,7 @@ _decode_lost = msgspec.json.Decoder(_LostNote).decode  # once, at the import: se
 
 def write_lost(run_dir: Path, lost: StreamLost) -> None:
     """Leave word that a stream's emitter was seen to die. Raises OSError."""
-    note = _LostNote(lost.at_us, lost.reason, lost.after_seq, lost.detail)
+    note = _LostNote(lost.at_us, lost.reason, lost.after_seq or None, lost.detail)
     write_private(lost_path(run_dir, lost.stream.session_id), msgspec.json.encode(note))
 
 
@@ -110,11 +110,12 @@ def find_lost(run_dir: Path, stream: StreamId, last_seq: int, last_write_us: int
     is held, or that the file system can't tell of, says nothing.
     """
     try:
-        note = _decode_lost(lost_path(run_dir, stream.session_id).read_bytes())
+        note = read_object(_decode_lost, lost_path(run_dir, stream.session_id).read_bytes())
     except (OSError, ValueError, RecursionError):
         pass  # none was left, or it is damaged: the lock tells in time
     else:
-        return StreamLost(stream, note.at_us, note.reason, note.after_seq or last_seq, note.detail)
+        after_seq = last_seq if note.after_seq is None else note.after_seq  # spec: FLD-6.7
+        return StreamLost(stream, note.at_us, note.reason, after_seq, note.detail)
     if is_locked(lock_path(run_dir, stream.session_id)) is not False:
         return None
     if time.time_ns() // 1000 - last_write_us < LIVENESS_LOST_US:

@@ -22,7 +22,7 @@ from xtrack_protocol.spool.layout import SERVED, SHIP_SUFFIX, TOMBSTONE, SpoolDi
 from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.spool.parts import Part, PartFolder, last_seq_of, records_of
 from xtrack_protocol.spool.reader import is_alive, streams_of
-from xtrack_protocol.wire import decode
+from xtrack_protocol.wire import decode, read_object
 
 _ENDS: Final = (b'"run_start"', b'"run_end"')
 _ENDS_MAX: Final = 64 * 1024
@@ -97,7 +97,7 @@ def read_note(run_dir: Path, stream: StreamId) -> ShipNote | None:
 
 def _read(path: Path) -> tuple[StreamId, ShipNote] | None:
     try:
-        kept = _decode_note(path.read_bytes())
+        kept = read_object(_decode_note, path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return StreamId(kept.run_id, kept.worker_id, kept.session_id), kept.note
@@ -192,6 +192,10 @@ def find_streams(spool: SpoolDir) -> list[SpooledStream]:
 
 
 def noted_streams(run_dir: Path) -> dict[StreamId, ShipNote]:
-    """Return the notes in a run's folder, by stream. Damaged ones are passed over."""
-    found = (_read(path) for path in run_dir.glob(f"*{SHIP_SUFFIX}"))
-    return dict(one for one in found if one is not None)
+    """Return the notes in a run's folder, by stream. Damaged ones, and those of other names, are passed over."""
+    found = {}
+    for path in run_dir.glob(f"*{SHIP_SUFFIX}"):
+        kept = _read(path)
+        if kept is not None and path == ship_path(run_dir, kept[0].session_id):  # spec: RST-9.2
+            found[kept[0]] = kept[1]
+    return found

@@ -16,6 +16,7 @@ from xtrack_protocol.spool import make_private_dir, safe_name, write_private
 from xtrack_protocol.spool.durable import sync_dir, sync_file
 from xtrack_protocol.storage.access import NOBODYS, RunAccess
 from xtrack_protocol.storage.base import Experiment
+from xtrack_protocol.wire import read_object
 
 EXPECTED: Final = "EXPECTED"
 """In a run's folder: somebody waits for its first event."""
@@ -83,7 +84,7 @@ def read_access(folder: Path) -> KnownAccess | None:
     """
     path = folder / ACCESS
     try:
-        kept = _decode_access(path.read_bytes())
+        kept = read_object(_decode_access, path.read_bytes())
         if safe_name(kept.run_id) != folder.name:
             raise ValueError(f"it is about run {kept.run_id!r}")
         access = RunAccess(owner=kept.owner, public=kept.public, readers=kept.readers, writers=kept.writers)

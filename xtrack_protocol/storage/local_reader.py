@@ -35,6 +35,7 @@ from xtrack_protocol.spool import (
     open_segment,
     read_segment,
     segments,
+    streams_of,
 )
 from xtrack_protocol.spool.layout import lost_path, ship_path
 from xtrack_protocol.spool.shipping import ShipNote, noted_streams
@@ -344,17 +345,19 @@ class _FolderReading:
 
 def bury(index: Storage, folder: Path, reader: SpoolReader) -> None:
     """Make the index know that the run of a folder was deleted, whether it has known the run or not. spec: FLD-9"""
+    run_ids = {stream.run_id for stream in (*streams_of(folder), *noted_streams(folder))}
     try:
-        run_id = (folder / TOMBSTONE).read_text(encoding="utf-8")
+        run_ids.add((folder / TOMBSTONE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reader.complain(f"{folder / TOMBSTONE}: can't be read: {error}")
-        return
-    try:
-        if reader.spool.run_dir(run_id) != folder:
-            raise ValueError(run_id)
-    except ValueError:  # lone surrogates included
-        reader.complain(f"{folder / TOMBSTONE}: names another run than its folder")
-        return
+    mine = [run_id for run_id in sorted(run_ids) if reader.spool.run_dir(run_id) == folder]
+    if not mine:
+        reader.complain(f"{folder / TOMBSTONE}: doesn't name the run of its folder")
+    for run_id in mine:
+        _bury(index, run_id)
+
+
+def _bury(index: Storage, run_id: str) -> None:
     try:
         index.delete_run(run_id)
     except RunNotFound:

@@ -510,7 +510,7 @@ def _is_conflict(run: _Run, item: Incoming) -> bool:
     position, first = run.events[run.places[item.stream, item.envelope.meta.seq]]
     if answers.same_content(first.raw, item.raw):
         return False
-    if all(other.raw != item.raw or at != position for at, other in run.conflicts):
+    if not any(at == position and answers.same_content(other.raw, item.raw) for at, other in run.conflicts):
         run.conflicts.append((position, item))
     return True
 

@@ -255,7 +255,7 @@ class Batch:
         run.changed = True
 
     def _is_conflict(self, run: _RunInBatch, item: Incoming) -> bool:
-        """Whether an event that came before is here with other content, which is kept aside then. spec: STR-5"""
+        """Whether an event that came before is here with other content, which is kept aside then, once. spec: STR-5"""
         entry, seq = run.entry, item.envelope.meta.seq
         stream_key = entry.streams[item.stream]
         first = self._raws.get((stream_key, seq))
@@ -266,6 +266,11 @@ class Batch:
             first = unpack(packed, data)
         if same_content(first, item.raw):
             return False
+        others = self._connection.execute(
+            "SELECT packed, raw FROM conflicts WHERE stream_key = ? AND seq = ?", (stream_key, seq)
+        )
+        if any(same_content(unpack(packed, data), item.raw) for packed, data in others):
+            return True
         digest = hashlib.sha256(item.raw).digest()
         self._connection.execute(
             "INSERT OR IGNORE INTO conflicts (run_key, stream_key, seq, digest, received_at_us, packed, raw)"

@@ -92,6 +92,8 @@ class KeepsEvents(StoreMaker):
         third = worker.say(Metric("r", "loss", 3.0, step=1), seq=2)
         assert store.append([other]).conflicts == (0,)
         assert store.append([third, other]).conflicts == (0, 1)
+        spaced = other.raw.replace(b":", b": ", 1)
+        assert store.append([Incoming(other.stream, decode(spaced), spaced, 1)]).conflicts == (0,), "the same again"
         assert [point.value for point in store.get_metrics("r", "loss")] == [1.0]
         kept = store.conflicts("r")
         assert [event.raw for event in kept] == [other.raw, third.raw]

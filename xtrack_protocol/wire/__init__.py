@@ -26,6 +26,7 @@ from xtrack_protocol.wire.records import (
     decode_header,
     encode_header,
     encode_record,
+    read_object,
 )
 from xtrack_protocol.wire.salvage import SalvageDecoder
 from xtrack_protocol.wire.versioning import (
@@ -71,6 +72,7 @@ __all__ = [
     "negotiate",
     "read_frames",
     "read_items",
+    "read_object",
     "sniff",
     "stream_file",
 ]

@@ -14,8 +14,9 @@ UTF-8, so the search is short. A file that simply ends early has a torn tail, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct as _Layout
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from zlib import crc32
 
 import attrs
@@ -34,6 +35,8 @@ RECORDS_START: Final = 2 * HEADER_BLOCK
 """Where the first record of a segment begins, in bytes."""
 RECORD_OVERHEAD: Final = 24
 """Bytes of a record that aren't payload."""
+
+_T = TypeVar("_T")
 
 _U32 = _Layout(">I")
 _HEAD = _Layout(">4sIq")
@@ -133,9 +136,29 @@ def _decode_header_block(block: bytes) -> SegmentHeader | None:
     if end + 4 > len(block) or _U32.unpack_from(block, end)[0] != crc32(block[:end]):
         return None
     try:
-        return _decode_header(block[12:end])
-    except ValueError:
+        return read_object(_decode_header, block[12:end])
+    except (ValueError, RecursionError):
         return None
+
+
+def read_object(decode: Callable[[Buffer], _T], data: Buffer) -> _T:
+    """Return what ``decode`` makes of one JSON object, in which null is absence. spec: RST-2.9, RST-7.11
+
+    Raises ValueError and RecursionError, as ``decode`` does.
+    """
+    try:
+        return decode(data)
+    except msgspec.ValidationError:
+        try:
+            return decode(msgspec.json.encode(_without_nulls(msgspec.json.decode(data))))
+        except OverflowError as error:  # an integer that no member takes
+            raise ValueError(str(error)) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(item) for name, item in value.items() if item is not None}
 
 
 def encode_record(seq: int, payload: bytes, salt: int) -> bytes:

@@ -42,18 +42,34 @@ function parent(names) {
   }
 }
 
+/** The step of srun's that a process belongs to. */
+const step = (env) => [env.SLURM_JOB_ID, env.SLURM_STEP_ID];
+
 /** EMT-7: rank and size, by launcher, and what its ranks share. */
 const LAUNCHERS = [
   ["RANK", "WORLD_SIZE", (env) => [env.TORCHELASTIC_RUN_ID, parent(/./)]],
   ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", (env) => [env.OMPI_MCA_ess_base_jobid ?? env.PMIX_NAMESPACE]],
-  ["PMI_RANK", "PMI_SIZE", () => [parent(/^(mpiexec|mpirun|hydra)/)]],
-  ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", (env) => [env.SLURM_CLUSTER_NAME, env.SLURM_JOB_ID, env.SLURM_STEP_ID]],
+  [
+    "PMI_RANK",
+    "PMI_SIZE",
+    (env) => (env.MPI_LOCALNRANKS === env.PMI_SIZE ? [parent(/^(mpiexec|mpirun|hydra)/)] : step(env)),
+  ],
+  ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", (env) => [env.SLURM_CLUSTER_NAME, ...step(env)]],
 ];
 
 let runs = 0;
 let firstRun;
 
-/** `name = "value"` lines; what stands under headings is not for an emitter. */
+const ESCAPES = { b: "\b", t: "\t", n: "\n", f: "\f", r: "\r" };
+const PATHS = new Set(["dir", "file", "socket"]);
+
+/** A basic string of TOML. */
+const unescaped = (text) =>
+  text.replace(/\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))/g, (_, four, eight, one) =>
+    one === undefined ? String.fromCodePoint(parseInt(four ?? eight, 16)) : (ESCAPES[one] ?? one),
+  );
+
+/** EMT-1.5: of TOML what settings need: `name = value` at the top level, with a string, an integer or a boolean. */
 function settingsOf(env) {
   let path = env.XTRACK_CONFIG;
   if (path === undefined || path === "") {
@@ -64,9 +80,12 @@ function settingsOf(env) {
   } else if (!existsSync(path)) throw new Misconfigured(`XTRACK_CONFIG: there is no ${path}`);
   const out = {};
   for (const line of readFileSync(path, "utf-8").split("\n")) {
-    const found = /^\s*([a-z_]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#\s]+))\s*(?:#.*)?$/.exec(line);
+    const found = /^\s*([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\s]+))\s*(?:#.*)?$/.exec(line);
     if (line.trim().startsWith("[")) break;
-    if (found !== null) out[found[1]] = found[2] ?? found[3] ?? found[4];
+    if (found === null) continue;
+    const [, name, basic, literal, bare] = found;
+    const value = basic === undefined ? (literal ?? { true: "1", false: "" }[bare] ?? bare) : unescaped(basic);
+    out[name] = PATHS.has(name) && value !== "" ? resolve(dirname(path), value) : value; // EMT-1.6
   }
   return out;
 }
@@ -126,25 +145,13 @@ function runIdOf(settings, launch, warn) {
   return `run-${randomBytes(8).toString("hex")}`;
 }
 
-/** FLD-8, EVT-RUN_START-6: the sessions of the run that this worker had, and the step of the checkpoint. */
+/** FLD-8, EVT-RUN_START-6: the sessions of the run that this worker had. What they said stays (EMT-1.8). */
 function resumeOf(settings, root, worker) {
   const id = settings.resume_run_id;
   if (id === undefined || runs > 1) return undefined;
   const run = new Spool(root).collection.known(id);
   const streams = [...(run?.streams.values() ?? [])].filter(({ wid }) => wid === worker);
-  const resume = new Map();
-  if (streams.length > 0)
-    resume.set(
-      "sids",
-      streams.map(({ sid }) => sid),
-    );
-  for (const { events } of streams) {
-    for (const { event } of events.values()) {
-      if (event.t === "checkpoint" && event.p.get("path") === settings.resume_checkpoint)
-        resume.set("rewind_to", event.p.get("step"));
-    }
-  }
-  return resume;
+  return new Map(streams.length > 0 ? [["sids", streams.map(({ sid }) => sid)]] : []);
 }
 
 /** Real connections, for tcp and unix. */

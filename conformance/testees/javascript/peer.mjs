@@ -31,8 +31,8 @@ export class Peer {
     this.unplaced = []; // classes of errors of frames that told nobody which event they were to be
     this.features = new Set();
     this.key = null;
-    this.commands = new Map();
-    this.targets = new Set();
+    this.commands = new Set(); // that it has asked for, and waits for
+    this.targets = new Set(); // that it was asked
     this.begunAt = hub.clock.now();
     this.frameSince = null;
     this.lastHeard = hub.clock.now();

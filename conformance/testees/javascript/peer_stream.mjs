@@ -26,15 +26,17 @@ export class PeerStream {
     return this.hub.store.collection.deleted.has(this.run);
   }
 
-  /** Of a run that was deleted everything that comes is refused for good, so that nothing is missing (FLD-9.1). */
+  /** CTL-8.1 */
   get cursor() {
-    return this.isDeleted ? this.came : this.stream.cursor;
+    return this.isDeleted ? 0n : this.stream.cursor;
   }
 
-  ack(status = "ok", error = undefined) {
-    const { cursor } = this;
-    const bound = this.named > this.came ? this.named : this.came;
-    const seq = cursor < bound ? cursor : bound; // CTL-3.10
+  /** All that came here is committed or refused by now; a gap below holds nothing back (CTL-3.10, CTL-3.16). */
+  get settled() {
+    return this.named > this.came ? this.named : this.came;
+  }
+
+  ack(status = "ok", error = undefined, seq = this.settled) {
     const rejected = this.rejected.filter(([refused]) => refused <= seq);
     this.rejected = this.rejected.filter(([refused]) => refused > seq);
     this.acked = seq;
@@ -51,7 +53,7 @@ export class PeerStream {
   /** CTL-3.6, CTL-17.6. */
   tellTrouble() {
     this.waiting = "trouble";
-    this.ack("error", "the store can't be written now");
+    this.ack("error", "the store can't be written now", this.acked < 0n ? this.named : this.acked);
   }
 
   /** CTL-3.14: this ack is the cursor from which the emitter goes on. */

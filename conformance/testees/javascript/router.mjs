@@ -1,19 +1,38 @@
 /** Commands that a collector passes on from one client to others, and their results (CTL-15). */
 
-import { randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 
-import { sameValue } from "./streams.mjs";
+import { compareText } from "./order.mjs";
 import { runOf } from "./decode.mjs";
 
 const MAX_ID = 128;
 const MAX_COMMAND = 65_536;
 const MAX_AT_ONCE = 64;
-const KEPT = 1000; // finished commands of a client whose results are kept for one that repeats them
+const KEPT = 1000; // finished commands whose results are kept for who repeats them
+
+/** The same text for values that are the same, in whatever order their names come. */
+function canonical(value) {
+  if (value instanceof Map) {
+    const names = [...value.keys()].sort(compareText);
+    return `{${names.map((name) => `${JSON.stringify(name)}:${canonical(value.get(name))}`).join(",")}}`;
+  }
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  return typeof value === "bigint" || typeof value === "number" ? String(value) : JSON.stringify(value);
+}
+
+/** CTL-15.2, CTL-15.8: the id under which a command is passed on; the same for the same command of the same owner. */
+function innerId(client, run, p) {
+  const said = new Map([...p, ["run_id", run], ["payload", p.get("payload") ?? new Map()]]);
+  return createHash("sha256")
+    .update(canonical([client.key?.owner ?? "", said]))
+    .digest("hex")
+    .slice(0, 32);
+}
 
 export class Router {
   constructor(hub) {
     this.hub = hub;
-    this.passed = new Map(); // by the id under which it was passed on
+    this.passed = new Map(); // by the id under which it was passed on, finished ones included
   }
 
   command(client, event, payload) {
@@ -24,15 +43,24 @@ export class Router {
       this.fail(client, "", id, "a command names a run");
       return;
     }
-    const known = client.commands.get(id);
-    if (known !== undefined) {
-      if (sameValue(known.p, p)) for (const result of known.results) client.send("command_result", result);
-      else this.fail(client, run, id, "another command has this cmd_id");
-      return;
-    }
     const why = this.refusal(client, run, id, payload);
     if (why !== undefined) {
       this.fail(client, run, id, why);
+      return;
+    }
+    const known = this.passed.get(innerId(client, run, p));
+    if (known !== undefined) {
+      for (const result of known.results) client.send("command_result", result);
+      if (known.waiting.length > 0) this.ask(client, known);
+      return;
+    }
+    const underWay = [...client.commands].filter(({ waiting }) => waiting.length > 0);
+    if (underWay.some((other) => other.id === id)) {
+      this.fail(client, run, id, "another command with this cmd_id is under way");
+      return;
+    }
+    if (underWay.length >= MAX_AT_ONCE) {
+      this.fail(client, run, id, "too many commands are under way");
       return;
     }
     const targets = this.targets(run, p.get("wid"));
@@ -50,8 +78,6 @@ export class Router {
     if (!this.hub.access.hasRight(client.key, "write")) return "the key is not good for commands";
     // SEC-4.7: as if the run were not there.
     if (!this.hub.access.mayWrite(client.key, run)) return "no such worker is connected";
-    if ([...client.commands.values()].filter(({ waiting }) => waiting.length > 0).length >= MAX_AT_ONCE)
-      return "too many commands are under way";
     return undefined;
   }
 
@@ -77,8 +103,8 @@ export class Router {
   }
 
   passOn(client, run, id, p, targets) {
-    const command = { client, run, id, p, waiting: targets, results: [], passedAs: randomBytes(16).toString("hex") };
-    client.commands.set(id, command);
+    const command = { run, id, targets, waiting: targets, results: [], askers: new Set(), passedAs: innerId(client, run, p) };
+    this.ask(client, command);
     this.passed.set(command.passedAs, command);
     const body = Object.fromEntries([...p, ["cmd_id", command.passedAs], ["run_id", run]]);
     for (const peer of new Set(targets.map((target) => target.peer))) {
@@ -93,6 +119,11 @@ export class Router {
       command.off = this.hub.clock.after(this.hub.options.command, () => this.failAll(command, "it has not answered"));
   }
 
+  ask(client, command) {
+    client.commands.add(command);
+    command.askers.add(client);
+  }
+
   answer(command, target, { status, msg }) {
     command.waiting = command.waiting.filter((other) => other !== target);
     const result = {
@@ -104,28 +135,29 @@ export class Router {
       left: BigInt(command.waiting.length),
     };
     command.results.push(result);
-    command.client.send("command_result", result);
+    for (const client of command.askers) client.send("command_result", result);
     if (command.waiting.length === 0) this.finish(command);
   }
 
   finish(command) {
     command.off?.();
-    this.passed.delete(command.passedAs);
     for (const peer of this.hub.peers) peer.targets.delete(command);
-    const done = [...command.client.commands].filter(([, { waiting }]) => waiting.length === 0);
-    for (const [id] of done.slice(0, Math.max(0, done.length - KEPT))) command.client.commands.delete(id);
+    for (const client of command.askers) client.commands.delete(command);
+    command.askers.clear();
+    const done = [...this.passed.values()].filter(({ waiting }) => waiting.length === 0);
+    for (const { passedAs } of done.slice(0, Math.max(0, done.length - KEPT))) this.passed.delete(passedAs);
   }
 
-  /** CTL-15.3: the first result of a worker that was asked. */
+  /** CTL-15.3, CTL-15.12: the first result of a worker that was asked. */
   result(peer, p) {
     const command = this.passed.get(p.get("cmd_id"));
     if (command === undefined || runOf({ p }) !== command.run) return;
-    const mine = command.waiting.filter((target) => target.peer === peer);
+    const mine = command.targets.filter((target) => target.peer === peer);
     const wid = p.get("wid");
     const target =
       mine.find(({ worker }) => worker === (wid ?? "")) ??
       (wid === undefined && mine.length === 1 ? mine[0] : undefined);
-    if (target !== undefined) this.answer(command, target, { status: p.get("status"), msg: p.get("msg") });
+    if (command.waiting.includes(target)) this.answer(command, target, { status: p.get("status"), msg: p.get("msg") });
   }
 
   failAll(command, msg, which = () => true) {
@@ -137,6 +169,11 @@ export class Router {
     for (const command of [...peer.targets]) {
       this.failAll(command, "its connection has ended", (target) => target.peer === peer);
     }
-    for (const command of peer.commands.values()) if (command.waiting.length > 0) this.finish(command);
+    for (const command of [...peer.commands]) {
+      command.askers.delete(peer);
+      if (command.askers.size > 0) continue;
+      this.finish(command);
+      this.passed.delete(command.passedAs); // its workers know it, should it come again
+    }
   }
 }

@@ -107,8 +107,7 @@ export class SegmentReader {
     if (bytes[0] === 0 && bytes.every((byte) => byte === 0)) return torn;
     if (left < RECORD_HEAD) {
       const magic = bytes.subarray(0, 4).equals(RECORD_MAGIC.subarray(0, Math.min(4, left)));
-      const legal = left < 8 || isLegal(bytes.readUInt32BE(4));
-      return magic && legal ? torn : this.damage(last);
+      return magic ? torn : this.damage(last); // RST-5: what stands behind the magic is known by its CRC alone
     }
     if (!this.hasHead(0)) return this.damage(last);
     const length = bytes.readUInt32BE(4);

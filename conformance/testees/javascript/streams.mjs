@@ -10,13 +10,14 @@ import { isControl, isKnown } from "./events.mjs";
 import { Ranges } from "./ranges.mjs";
 
 export const DERIVED = "legacy-";
+/** STR-2.8 */
 export const isDerived = (sid) => sid.startsWith(DERIVED);
 export const keyOf = (...parts) => JSON.stringify(parts);
 
 /** ENV-5.5, CTL-1: whether an event belongs to no stream. */
 export const belongsToNoStream = ({ t, m }) => isControl(t) || (!isKnown(t) && m.get("seq") < 1n);
 
-/** Whether two decoded values are equal; 1 and 1.0 are, not-a-number is equal to itself. */
+/** STR-4.4: whether two decoded values are equal; 1 and 1.0 are, not-a-number is equal to itself. */
 export function sameValue(a, b) {
   if (a instanceof Map) {
     if (!(b instanceof Map) || a.size !== b.size) return false;
@@ -56,13 +57,13 @@ export class Stream {
     return this.skipped.minus(this.has);
   }
 
-  /** STR-6: what is missing below what is present, and not declared. */
+  /** STR-6: what is missing below what is present or declared as lost, and is neither itself. */
   get gaps() {
-    if (this.has.greatest < 1n) return new Ranges();
-    return new Ranges([[1n, this.has.greatest]]).minus(this.has.union(this.skipped));
+    const known = this.has.union(this.skipped);
+    return known.greatest < 1n ? known : new Ranges([[1n, known.greatest]]).minus(known);
   }
 
-  /** CTL-3: all up to here was received, skipped, or refused and so lost. */
+  /** CTL-8.1: all up to here was received, skipped, or refused and so lost. */
   get cursor() {
     return this.has.union(this.skipped).unbroken;
   }

@@ -28,11 +28,7 @@ export class Subscriptions {
       this.refuse(peer, run, "busy", "too many subscriptions");
       return;
     }
-    if (hub.keys === null && hub.store.collection.deleted.has(run)) {
-      this.refuse(peer, run, "deleted", "the run was deleted");
-      return;
-    }
-    // SEC-4.7: one that is not there is answered like one that may not be read.
+    // SEC-4.7, SEC-4.8: one that is not there, or was deleted, is answered like one that may not be read.
     if (!hub.access.mayRead(peer.key, run)) {
       this.refuse(peer, run, "forbidden", "there is no such run for this key");
       return;

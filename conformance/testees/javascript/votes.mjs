@@ -5,14 +5,14 @@ import { isDerived } from "./streams.mjs";
 
 const RANKING = ["failed", "killed", "lost", "running", "completed"];
 
-/** FLD-6.4, FLD-6.6: the StreamLost of a session that counts, if any. */
+/** FLD-6.4, FLD-6.6, FLD-6.7: the StreamLost of a session that counts, if any. */
 export function effectiveLoss({ stream }) {
   const died = stream.losses.filter(({ reason }) => reason === "died");
   if (died.length > 0) return greatest(died, ({ at }) => [-at]);
   const vanished = stream.losses.filter(({ reason }) => reason === "vanished");
-  const loss = greatest(vanished, ({ at, afterSeq }) => [afterSeq === undefined ? 0 : 1, afterSeq ?? 0n, -at]);
-  if (loss?.afterSeq !== undefined && stream.has.greatest > loss.afterSeq) return undefined;
-  return loss;
+  const last = stream.has.greatest;
+  const loss = greatest(vanished, ({ at, afterSeq }) => [afterSeq ?? last, -at]);
+  return loss !== undefined && last > (loss.afterSeq ?? last) ? undefined : loss;
 }
 
 /** FLD-4.1, FLD-4.2, FLD-4.5: sets `superseded` and `loss` of each session. `sessions` are in their order. */
@@ -76,7 +76,7 @@ export function statusOf(sessions, votes) {
 
 /** FLD-5.10. */
 function errorOf(votes, status) {
-  const key = ({ session, at }) => [session.observer ? 1 : 0, at, session.rank];
+  const key = ({ session, at }) => [session.observer ? 1 : 0, at, session.wid, session.sid];
   const candidates = votes.filter(({ vote, session }) => vote === status && session.runEnd?.p.has("error"));
   candidates.sort((a, b) => compare(key(a), key(b)));
   return candidates[0]?.session.runEnd.p.get("error");
