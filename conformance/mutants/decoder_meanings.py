@@ -169,6 +169,7 @@ ENVELOPES: dict[str, Mutation] = {
     "later-versions-taken": _envelope(lambda tree: _number(tree.get("v")) and tree["v"] >= 2),
     "earlier-versions-taken": _envelope(lambda tree: _number(tree.get("v")) and tree["v"] < 1),
     "time-may-be-absent": takes(lambda tree: "ts" not in (member(tree, "m") or {"ts": 1}), "missing_field"),
+    "seq-of-anything": takes(lambda tree: not _number((member(tree, "m") or {}).get("seq", 1)), "bad_type"),
     "time-zero-is-absence": refuses(lambda event: event["m"]["ts"] == 0, "missing_field"),
     "first-must-be-run-start": _seq(EVENTS.keys() - {"run_start"}, lambda seq: seq == 1),
     "control-seq-must-be-zero": _seq(CONTROL, lambda seq: seq != 0),

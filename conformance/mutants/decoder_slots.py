@@ -79,6 +79,21 @@ def _looked_up(_slot: Slot, value: Any) -> Any:
     return value if isinstance(value, dict) else {}
 
 
+def _no_odd_objects(slot: Slot, value: Any) -> Any:
+    """Return an object without those of its members that should be objects, and are none."""
+    if not isinstance(value, dict):
+        return value
+    objects = {name for name, row in slot.members.items() if row.slot.kind == "object"}
+    return {name: item for name, item in value.items() if name not in objects or isinstance(item, dict)}
+
+
+def _from_pairs(_slot: Slot, value: Any) -> Any:
+    """Return a map of a list of names and values, as Python's dict() does."""
+    if isinstance(value, list) and all(isinstance(item, list) and len(item) == 2 for item in value):
+        return {str(name): item for name, item in value}
+    return value
+
+
 def _ordinal(slot: Slot, value: Any) -> Any:
     """Return the value of a set that has a number."""
     return sorted(slot.values)[int(value.value) % len(slot.values)] if isinstance(value, Number) else value
@@ -164,6 +179,8 @@ COERCED: dict[str, Mutation] = {
     "lists-of-anything-iterated": coerces("list", _iterated),
     "maps-of-anything": coerces("map", _entries),
     "objects-of-anything": coerces("object", _looked_up),
+    "odd-objects-are-absence": mends(_no_odd_objects),
+    "maps-of-pairs": coerces("map", _from_pairs),
     "pairs-of-anything": coerces("pair", lambda _, value: [Number("0"), ""] if isinstance(value, Number) else value),
     "closed-sets-by-number": coerces("closed", _ordinal),
     "closed-sets-without-case": coerces("closed", _text_alone(str.lower)),

@@ -116,6 +116,19 @@ def _quoted_names(pieces: list[str]) -> list[str]:
     return [f'"{piece}"' if following == ":" and piece[0] != '"' else piece for piece, following in pairs]
 
 
+def _cut_deep(pieces: list[str]) -> list[str]:
+    """Put null in place of what stands too deep."""
+    found, level = [], 0
+    for piece in pieces:
+        level += piece in {"[", "{"}
+        if level <= 64:
+            found.append(piece)
+        elif level == 65 and piece in {"[", "{"}:
+            found.append("null")
+        level -= piece in {"]", "}"}
+    return found
+
+
 def _words(words: dict[str, str]) -> Mutation:
     """Make a mutant that takes bare words for others."""
     return _tokens(lambda pieces: [words.get(piece, piece) for piece in pieces])
@@ -222,7 +235,11 @@ ENCODING: dict[str, Mutation] = {
     "first-of-a-length-refused": _off_by_one(0x80, 0x800, 0x10000),
     "last-of-a-length-refused": _off_by_one(0x7F, 0x7FF, 0xFFFF, 0x10FFFF),
     "surrogates-neighbours-refused": _off_by_one(0xD7FF, 0xE000),
-    "utf16-detected": misreads(lambda data: data.decode(json.detect_encoding(data), "replace").encode()),
+    "utf16-detected": misreads(
+        lambda data: (
+            data.decode(json.detect_encoding(data)).encode() if b"\0" in data[:2] and len(data) % 2 == 0 else data
+        )
+    ),
     "unknown-codecs-handed-on": decoding(_handed_on),
     "byte-order-mark-skipped": misreads(lambda data: data.removeprefix(b"\xef\xbb\xbf")),
 }
@@ -236,6 +253,7 @@ TOKENS: dict[str, Mutation] = {
     "names-without-quotes": _tokens(_quoted_names),
     "single-quotes": misreads(_text(lambda text: text if '"' in text else text.replace("'", '"'))),
     "comments-skipped": misreads(_text(lambda text: re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))),
+    "null-for-what-is-too-deep": _tokens(_cut_deep),
     "words-of-python": _words({"True": "true", "False": "false", "None": "null"}),
     "undefined-is-null": _words({"undefined": "null"}),
     "words-by-their-first-letters": _tokens(_by_first_letter),

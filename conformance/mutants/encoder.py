@@ -8,6 +8,7 @@ import re
 from types import ModuleType
 from typing import Any
 
+import encoder_slots
 from tools import Json, Mutation, dump, everywhere, member, refuses_to_write, writes_anyway, writing
 
 
@@ -17,8 +18,8 @@ def _length(change: Any) -> Mutation:
     def mutate(module: ModuleType) -> None:
         original = module.encode_frame
 
-        def encode_frame(envelope: Any) -> bytes:
-            payload = original(envelope)[4:]
+        def encode_frame(envelope: Any, codec: Any = "json") -> bytes:
+            payload = original(envelope, codec)[4:]
             length: bytes = change(len(payload))
             return length + payload
 
@@ -50,7 +51,7 @@ def _nan_text(event: Json) -> str | None:
 
 
 def _through_binary64(payload: bytes, _event: Json) -> bytes:
-    return re.sub(rb":(\d{16,})(?=[,}])", lambda found: b":" + repr(float(found[1])).encode(), payload)
+    return re.sub(rb":(-?\d{16,})(?=[,}])", lambda found: b":" + repr(float(found[1])).encode(), payload)
 
 
 def _is_deep(event: Json) -> bool:
@@ -123,7 +124,7 @@ def _changing(module: ModuleType) -> None:
     writing(change)(module)
 
 
-MUTANTS: dict[str, Mutation] = {
+WRITTEN: dict[str, Mutation] = {
     "writes-in-changing-order": _changing,
     "writes-a-name-twice": _replaced(rb'"level":', b'"level":"info","level":'),
     "writes-length-little-endian": _length(lambda size: size.to_bytes(4, "little")),
@@ -134,7 +135,7 @@ MUTANTS: dict[str, Mutation] = {
     "writes-null-for-absence": writing(
         lambda payload, event: (
             payload.replace(b'"p":{', b'"p":{"step":null,').replace(b'"ts":1', b'"ts":1,"wid":null')
-            if event["t"] == "metric" and "step" not in event["p"]
+            if event["t"] == "metric" and event["p"].get("step") is None
             else payload
         )
     ),
@@ -204,6 +205,9 @@ MUTANTS: dict[str, Mutation] = {
     "writes-checksums-in-capitals": _checksum(
         lambda _, right: f"sha256:{right[7:].upper()}" if right.startswith("sha256:") else right
     ),
+    "writes-any-64-letters-as-sha256": _checksum(
+        lambda given, right: f"sha256:{given}" if len(given) == 64 else right
+    ),
     "writes-all-checksums-small": _checksum(lambda _, right: right.lower()),
     "writes-lists-for-maps": writes_anyway(_lists_for_maps),
     "writes-no-empty-objects": _without_empty(lambda item: item == {}),
@@ -218,3 +222,5 @@ MUTANTS: dict[str, Mutation] = {
     ),
 }
 """What is written."""
+
+MUTANTS: dict[str, Mutation] = WRITTEN | encoder_slots.MUTANTS
