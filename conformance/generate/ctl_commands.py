@@ -57,7 +57,7 @@ def _passing(group: Group) -> None:
     def add(case_id: str, clauses: str, why: str, *steps: Json, **more: Any) -> None:
         group.script(case_id, "server", clauses, why, *steps, **{"needs": ["commands"], **more})
 
-    add("ctl-cmd", "CTL-15.1 CTL-15.3 CTL-15.4 CTL-15.2", "a command goes to the worker, and its answer back", *SERVED,
+    add("ctl-cmd", "CTL-15.1 CTL-15.3 CTL-15.4 CTL-15.2 CTL-15.9", "a command goes to the worker, and its answer back", *SERVED,
         send("c", command("r", "c1", payload={"lr": 0.5, "x": [None, {"y": 1}]})),
         commanded(payload={"lr": 0.5, "x": [None, {"y": 1}]}), send("w", result("r", "@inner@", wid="w1", msg="done")),
         answered(wid="w1", msg="done"), *quiet("c", "w"),
@@ -68,7 +68,7 @@ def _passing(group: Group) -> None:
     add("ctl-cmd-no-wid-in-answer", "CTL-15.3", "the answer has the worker's id, also where the worker has left it out",
         *SERVED, send("c", command("r", "c1")), commanded(), send("w", result("r", "@inner@")), answered(wid="w1"),
         kind="boundary", kills="results-without-wid")  # fmt: skip
-    add("ctl-cmd-ids", "CTL-15.2", "two clients' commands of the same id are two commands", *SERVED, join("d", **TAKES),
+    add("ctl-cmd-ids", "CTL-15.2 CTL-15.8", "two clients' commands of the same id are two commands", *SERVED, join("d", **TAKES),
         send("c", command("r", "same")), commanded(), send("d", command("r", "same", payload={"of": "d"})),
         expect("w", frame("command", cmd_id={"$bind": "other", "$not": "@inner@"}, payload={"of": "d"})),
         send("w", result("r", "@other@", wid="w1", msg="for d")), answered("d", "same", msg="for d"),
@@ -141,7 +141,7 @@ def _answering(group: Group) -> None:
         send("w", result("r", "nothing", wid="w1", msg="wrong")), *quiet("w"), *mine, kind="invalid",
         kills="stray-closes")  # fmt: skip
     add("ctl-cmd-gone", "CTL-15.6 CTL-15.4", "a worker whose connection ends before its answer", *begun,
-        {"do": "close", "conn": "w"}, answered(status="error", wid="w1"), kills="gone-unanswered")  # fmt: skip
+        {"do": "close", "conn": "w"}, answered(status="error", wid="w1"), kind="invalid", kills="gone-unanswered")  # fmt: skip
     add("ctl-cmd-gone-of-two", "CTL-15.6 CTL-15.4", "of two, the other's answer still comes", *SERVED, join("v", **TAKES),
         open_("v", W2), send("c", command("r", "c1")), commanded("v"), commanded("w"), {"do": "reset", "conn": "w"},
         answered(status="error", wid="w1", left=1), send("v", result("r", "@inner@", wid="w2")), answered(wid="w2"),
@@ -149,7 +149,7 @@ def _answering(group: Group) -> None:
     add("ctl-cmd-late", "CTL-15.6", "a worker that takes too long", start(deadlines={"command": 0.3}),
         join("w", **TAKES), open_("w", W1), join("c", **TAKES), send("c", command("r", "c1")), commanded(),
         answered(status="error", wid="w1"), *quiet("c"), needs=["commands", "deadlines"],
-        kills="late-unanswered")  # fmt: skip
+        kind="invalid", kills="late-unanswered")  # fmt: skip
     add("ctl-cmd-after-late", "CTL-15.6 CTL-15.3", "what it says later is ignored", start(deadlines={"command": 0.3}),
         join("w", **TAKES), open_("w", W1), join("c", **TAKES), send("c", command("r", "c1")), commanded(),
         answered(status="error"), send("w", result("r", "@inner@", wid="w1")), *quiet("w", "c"), kind="boundary",
@@ -178,7 +178,7 @@ def _refusing(group: Group) -> None:
     alone = [start(), join("c", **TAKES)]
     add("ctl-cmd-no-worker", "CTL-15.5", "where no worker is, an error says so", *alone, send("c", command("r", "c1")),
         REFUSED, *quiet("c"), kills="no-worker-unsaid")  # fmt: skip
-    add("ctl-cmd-no-such-worker", "CTL-15.5", "or not the one that is meant", *SERVED,
+    add("ctl-cmd-no-such-worker", "CTL-15.5 CTL-15.1", "or not the one that is meant", *SERVED,
         send("c", command("r", "c1", wid="w9")), REFUSED, *quiet("w"), kills="no-worker-unsaid command-to-all")  # fmt: skip
     add("ctl-cmd-no-run", "CTL-15.1 CTL-15", "a command without a run is passed to nobody", *SERVED,
         send("c", {"event": {"t": "command", "v": 1, "m": {"seq": 0, "ts": 1}, "p": {"cmd_id": "c1", "type": "stop"}}}),
@@ -192,7 +192,7 @@ def _refusing(group: Group) -> None:
         commanded(), send("w", result("r", "@inner@", wid="w1")), answered(cmd_id="x" * 128), kind="boundary",
         kills="commands-kept")  # fmt: skip
     add("ctl-cmd-huge", "CTL-15.9 CTL-15.5", "nor is a command passed on of more than 65,536 bytes", *SERVED,
-        send("c", command("r", "c1", payload={"x": "y" * 70000})), REFUSED, *quiet("w"), kind="boundary", level="SHOULD",
+        send("c", command("r", "c1", payload={"x": "y" * 70000})), REFUSED, *quiet("w"), level="SHOULD",
         kills="any-id-taken")  # fmt: skip
     keyed = [
         start(keys=[key("a", "alice"), key("b", "bob"), key("r", "alice", "read")]),

@@ -138,12 +138,16 @@ def _framing(group: Group) -> None:
             kills="bad-frame-closes frames-uncounted",
         )  # fmt: skip
     group.script(
+        "ctl-no-bad-frame", "server", "ERR-4.3", "frames that are taken are no refused ones", *begun,
+        send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), {"do": "counts", "frames": 0}, kills="frames-counted-when-taken",
+    )  # fmt: skip
+    group.script(
         "ctl-half-closed", "server", "CTL-17 DLV-6.2 FRM-5.6", "what came before a half-close counts", start(),
         connect("p"), send("p", seqs(R, 1, 30)), {"do": "half_close", "conn": "p"}, in_time("r", held(R, seqs(R, 1, 30))),
         kind="boundary", kills="half-close-drops",
     )  # fmt: skip
     group.script(
-        "ctl-half-frame", "server", "FRM-5.5 DLV-6.2 FRM-5.3", "a frame that was cut off costs itself alone", start(),
+        "ctl-half-frame", "server", "ERR-4.3 FRM-5.5 DLV-6.2 FRM-5.3", "a frame that was cut off costs itself alone", start(),
         connect("p"), send("p", seqs(R, 1, 3), octets("00 00 00 50 7b 22")), {"do": "half_close", "conn": "p"},
         in_time("r", held(R, seqs(R, 1, 3))), {"do": "counts", "frames": {"$min": 1}}, kind="boundary",
         kills="frames-uncounted",
@@ -172,7 +176,8 @@ def _deadlines(group: Group) -> None:
         closed("w", may_reject=["timeout"]), level="SHOULD", kind="boundary", kills="first-frame-waits")  # fmt: skip
     late = [start(deadlines={"frame": 0.3}), join("w"), open_("w", R)]
     add("ctl-late-frame", "CTL-14.1", "a frame that was begun has to be ended", *late,
-        send("w", seqs(R, 1), cut=20), closed("w", may_reject=["timeout"]), level="SHOULD", kills="frame-waits")  # fmt: skip
+        send("w", seqs(R, 1), cut=20), closed("w", may_reject=["timeout"]), level="SHOULD", kind="invalid",
+        kills="frame-waits")  # fmt: skip
     add("ctl-late-frame-plain", "CTL-14.1 VER-3.5", "also on a plain connection, which is told nothing",
         start(deadlines={"frame": 0.3}), connect("p"), send("p", seqs(R, 1), octets("00 00 00 50 7b")), closed("p"),
         in_time("r", held(R, seqs(R, 1))), level="SHOULD", kind="boundary", kills="frame-waits plain-rejected")  # fmt: skip
@@ -210,10 +215,11 @@ def _strangers(group: Group) -> None:
 
     http = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     add("ctl-http", "CTL-17.8", "a browser gets an answer that it understands", start(), connect("w"),
-        send("w", words(http)), closed("w", answer=[{"text": "HTTP/1."}]), level="SHOULD", kills="http-unanswered")  # fmt: skip
+        send("w", words(http)), closed("w", answer=[{"text": "HTTP/1."}]), level="SHOULD", kind="valid",
+        kills="http-unanswered")  # fmt: skip
     add("ctl-http-post", "CTL-17.8", "also one that posts", start(), connect("w"),
         send("w", words("POST /x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")), closed("w", answer=[{"text": "HTTP/1."}]),
-        level="SHOULD", kills="http-unanswered")  # fmt: skip
+        level="SHOULD", kind="valid", kills="http-unanswered")  # fmt: skip
     add("ctl-http-closed", "FRM-5.1 FRM-3.6", "it is closed, and the others don't notice", start(), join("n"),
         open_("n", R), connect("w"), send("w", words(http)), closed("w", answer=[]), send("n", seqs(R, 1)),
         acked("n", ack(R, 1)), kills="fatal-not-closed")  # fmt: skip
@@ -246,7 +252,7 @@ def _many(group: Group) -> None:
 
     peers = [f"c{n}" for n in range(12)]
     runs = {name: stream(f"run-{name}", letter="abcdef"[n % 6]) for n, name in enumerate(peers)}
-    add("ctl-many-peers", "CTL-17 CTL-3", "twelve peers at once, each with a stream", start(),
+    add("ctl-many-peers", "CTL-17 CTL-17.1 CTL-17.2 CTL-3", "twelve peers at once, each with a stream", start(),
         *flat(*[[join(name), open_(name, runs[name])] for name in peers]),
         *[send(name, seqs(runs[name], 1, 50)) for name in peers], *[acked(name, ack(runs[name], 50)) for name in peers],
         *[stored(runs[name][0], held(runs[name], seqs(runs[name], 1, 50))) for name in peers[::5]])  # fmt: skip
@@ -271,7 +277,7 @@ def _many(group: Group) -> None:
         start(bounds={"unfinished": 150000}), join("w"), open_("w", R), *[join(f"h{n}") for n in range(4)],
         *flat(*[[step, {"do": "wait", "seconds": 0.05}] for step in half]),
         send("w", seqs(R, 1)), acked("w", ack(R, 1)), closed("h0", may_reject=["busy"]),
-        needs=["bounds"], level="MAY", kind="boundary")  # fmt: skip
+        needs=["bounds"], level="MAY", kind="invalid")  # fmt: skip
     add("ctl-silent-neighbours", "CTL-17 CTL-17.1", "peers that say nothing don't keep others out", start(),
         *[connect(f"s{n}") for n in range(30)], join("w"), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
         kind="boundary")  # fmt: skip
@@ -279,7 +285,7 @@ def _many(group: Group) -> None:
         "a subscriber that doesn't read stops nobody; it gets all in the end, or is closed", start(), join("w"),
         open_("w", R), join("s", features=["follow"]), send("s", one("subscribe", {"run_id": "r", "from": 0})),
         send("w", seqs(R, 1, 500, text=16000)), acked("w", ack(R, 500)),
-        {**PUBLISHED, "items": [seqs(R, 1, 500, text=16000)], "or_closed": True}, kind="boundary")  # fmt: skip
+        {**PUBLISHED, "items": [seqs(R, 1, 500, text=16000)], "or_closed": True}, kind="invalid")  # fmt: skip
     add("ctl-poison", "CTL-17.7 CTL-3 ERR-4", "events with texts that are hard to keep cost nobody else anything",
         start(), join("w"), open_("w", R),
         send("w", seqs(R, 1), event("log", R, 2, level="info", msg="\u0000\ufffe\U0001f600"), event("tags", R, 3, tags={"": "\u0000"}),
@@ -303,7 +309,7 @@ def _stopping(group: Group) -> None:
     add("ctl-stop-plain", "CTL-17.9 VER-3.5", "what a plain peer sent is committed, and it is told nothing", start(),
         connect("p"), send("p", seqs(R, 1, 100)), in_time("r", held(R, seqs(R, 1, 100))), STOP, closed("p"),
         start(store="kept"), stored("r", held(R, seqs(R, 1, 100))), level="SHOULD", kills="plain-rejected")  # fmt: skip
-    add("ctl-stop-open-stream", "CTL-7.4 CTL-3.1", "an ack that still comes tells the truth", start(), join("w"), open_("w", R),
+    add("ctl-stop-open-stream", "CTL-17.9 CTL-7.4 CTL-3.1", "an ack that still comes tells the truth", start(), join("w"), open_("w", R),
         send("w", seqs(R, 1, 500)), STOP, closed("w", may_reject=["busy"], acks=True), start(store="kept"), join("v"),
         open_("v", R, {"$any": True}), send("v", {"stream": R, "seqs": ["next", 501]}), acked("v", ack(R, 501)),
         stored("r", held(R, seqs(R, 1, 501))), kind="boundary")  # fmt: skip

@@ -117,7 +117,7 @@ def _acking(group: Group) -> None:
     add("ctl-ack-one", "CTL-3 CTL-3.1", "one event is acked without waiting for more", *session(R), send("w", seqs(R, 1)),
         acked("w", ack(R, 1)), stored("r", held(R, seqs(R, 1))), kind="boundary",
         kills="ack-before-commit ack-only-in-tens")  # fmt: skip
-    add("ctl-ack-one-by-one", "CTL-3.2 CTL-3", "each event waits for its ack", *session(R),
+    add("ctl-ack-one-by-one", "CTL-3.2 CTL-3 FRM-5.1", "each event waits for its ack", *session(R),
         *flat(*[[send("w", seqs(R, n)), acked("w", ack(R, n))] for n in range(1, 9)]), kills="ack-above")  # fmt: skip
     add("ctl-ack-bytes", "CTL-3 FRM-1.5", "an event that comes byte by byte", *session(R),
         send("w", seqs(R, 1, 3), pieces=1), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))),
@@ -130,10 +130,10 @@ def _acking(group: Group) -> None:
     add("ctl-ack-two-workers", "CTL-3.3 STR-1.3", "two workers of one run have cursors of their own",
         *session(stream(wid="a"), stream(wid="b")), send("w", seqs(stream(wid="a"), 1, 5), seqs(stream(wid="b"), 1, 2)),
         acked("w", ack(stream(wid="a"), 5), ack(stream(wid="b"), 2)), kills="ack-unnamed cursor-of-the-run")  # fmt: skip
-    add("ctl-ack-repeated", "STR-4.3 DLV-6.2 CTL-3", "an event that is sent again is acked like any, and stored once",
+    add("ctl-ack-repeated", "STR-4.3 DLV-6.2 CTL-3 CTL-3.5", "an event that is sent again is acked like any, and stored once",
         *session(R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), send("w", seqs(R, 2, 3), seqs(R, 4)),
         acked("w", ack(R, 4)), stored("r", held(R, seqs(R, 1, 4))),
-        kills="duplicate-stops-acks")  # fmt: skip
+        kills="duplicate-stops-acks repeats-rejected")  # fmt: skip
     add("ctl-ack-repeated-elsewhere", "STR-4.3 DLV-6.2 CTL-3.10",
         "what another connection has brought is acked here when it comes here", *session(R), connect("p"),
         send("p", seqs(R, 1, 5)), in_time("r", held(R, seqs(R, 1, 5))), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)),
@@ -181,7 +181,7 @@ def _ignoring(group: Group) -> None:
     def add(case_id: str, clauses: str, why: str, *steps: Json, **more: object) -> None:
         group.script(case_id, "server", clauses, why, *steps, **{"kind": "invalid", **more})
 
-    add("ctl-event-unopened", "CTL-8.3", "an event of a stream that isn't open is ignored, and not acked", start(),
+    add("ctl-event-unopened", "CTL-8.3 CTL-8", "an event of a stream that isn't open is ignored, and not acked", start(),
         join("w"), send("w", seqs(R, 1, 3)), open_("w", S), send("w", seqs(S, 1)), acked("w", ack(S, 1)), stored("r"),
         kills="unopened-taken")  # fmt: skip
     add("ctl-event-before-open", "CTL-8.3 CTL-8.1", "also where its open comes right behind it", start(), join("w"),
@@ -196,7 +196,7 @@ def _ignoring(group: Group) -> None:
     add("ctl-event-sid-less", "CTL-8.4 CTL-8.3", "an event without sid isn't that of a stream with one", *session(R),
         send("w", nosid(R, 1, 2), seqs(R, 1, 3)), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))),
         kills="unopened-taken")  # fmt: skip
-    add("ctl-skip-unopened", "CTL-8.3", "a skip of a stream that isn't open is ignored", start(), join("w"),
+    add("ctl-skip-unopened", "CTL-8.3 CTL-9", "a skip of a stream that isn't open is ignored", start(), join("w"),
         send("w", skip(R, 1, 5)), open_("w", R, 0), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
         stored("r", held(R, seqs(R, 1))), kills="unopened-taken")  # fmt: skip
     add("ctl-hello-twice", "CTL-5 CTL-1.4", "a second hello makes no sense, and isn't answered", *session(R),
@@ -234,7 +234,7 @@ def _skipping(group: Group) -> None:
     def add(case_id: str, clauses: str, why: str, *steps: Json, **more: object) -> None:
         group.script(case_id, "server", clauses, why, *steps, **more)
 
-    add("ctl-skip", "CTL-9 STR-7 CTL-3", "what is declared lost is acked and recorded", *session(R),
+    add("ctl-skip", "CTL-9 CTL-9.1 STR-7 CTL-3", "what is declared lost is acked and recorded", *session(R),
         send("w", seqs(R, 1), skip(R, 2, 4), seqs(R, 5)), acked("w", ack(R, 5)),
         stored("r", held(R, seqs(R, 1), seqs(R, 5), lost=[[2, 4]])), kills="skip-ignored")  # fmt: skip
     add("ctl-skip-last", "CTL-9 CTL-3", "a skip alone is acked", *session(R), send("w", seqs(R, 1), skip(R, 2, 2)),
@@ -272,7 +272,7 @@ def _fencing(group: Group) -> None:
     add("ctl-fence-other-session", "CTL-13", "another session of the same run and worker fences nobody", *session(R),
         join("v"), open_("v", stream(letter="c")), *quiet("w"), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
         kind="boundary", kills="fenced-by-run")  # fmt: skip
-    add("ctl-fence-same-connection", "CTL-13 CTL-1.4", "a stream that is opened twice on a connection can be gone on with",
+    add("ctl-fence-same-connection", "CTL-13 CTL-13.1 CTL-1.4", "a stream that is opened twice on a connection can be gone on with",
         *session(R), send("w", seqs(R, 1)), acked("w", ack(R, 1)), send("w", opens(R)),
         {"do": "quiet", "conn": "w", "ignore": [frame("ack", status="ok", seq=1)]},
         join("v"), open_("v", R, 1), send("v", seqs(R, 2)), acked("v", ack(R, 2)), kind="boundary")  # fmt: skip
@@ -298,12 +298,12 @@ def _holding(group: Group) -> None:
     add("ctl-hold", "CTL-3.6 CTL-17.6 CTL-3.1", "while the store refuses, peers are told to wait, and nothing is acked",
         *begun, send("w", seqs(R, 2)), told, *quiet("w"), stored("r", held(R, seqs(R, 1))),
         kills="hold-untold ack-before-commit")  # fmt: skip
-    add("ctl-hold-over", "CTL-3.6 CTL-17.6 CTL-3.14", "when it takes events again, the peers are told the cursor", *begun,
-        send("w", seqs(R, 2)), told, over, again, send("w", seqs(R, 2, 3)), acked("w", ack(R, 3)),
-        stored("r", held(R, seqs(R, 1, 3))), kills="hold-untold hold-for-ever")  # fmt: skip
-    add("ctl-hold-ignores", "CTL-3.15 CTL-3.6 CTL-3.14", "what comes between is ignored: the emitter sends it again", *begun,
-        send("w", seqs(R, 2)), told, send("w", seqs(R, 3, value=9.0)), *quiet("w"), over, again,
-        send("w", seqs(R, 2, 3)), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))), kind="boundary",
+    add("ctl-hold-over", "CTL-3.6 CTL-17.6 CTL-3.14 CTL-3.15", "when it takes events again, the peers are told the cursor",
+        *begun, send("w", seqs(R, 2)), told, over, again, send("w", seqs(R, 2, 3)), acked("w", ack(R, 3)),
+        stored("r", held(R, seqs(R, 1, 3))), kills="hold-untold hold-for-ever hold-deaf")  # fmt: skip
+    add("ctl-hold-ignores", "CTL-3.15 CTL-3.6 CTL-3.14 CTL-3.1", "what comes between is ignored: the emitter sends it again",
+        *begun, send("w", seqs(R, 2)), told, send("w", seqs(R, 3, value=9.0)), *quiet("w"), over, again,
+        send("w", seqs(R, 2, 3)), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))), kind="invalid",
         kills="hold-for-ever")  # fmt: skip
     add("ctl-hold-behind", "CTL-3.15", "also what comes behind the second ack, until the stream goes on there", *begun,
         send("w", seqs(R, 2)), told, over, again, send("w", seqs(R, 5, value=9.0)), *quiet("w"),
@@ -330,6 +330,6 @@ def _surviving(group: Group) -> None:
     add("ctl-kill-under-way", "DLV-6.1 DLV-6.2 CTL-8.1 STR-4.3", "what was under way is sent again, and is there once", *begun,
         send("w", seqs(R, 1, 3000)), *back, open_("v", R, {"$any": True}), send("v", {"stream": R, "seqs": ["next", 3001]}),
         acked("v", ack(R, 3001)), stored("r", held(R, seqs(R, 1, 3001))), kind="boundary")  # fmt: skip
-    add("ctl-kill-skip", "CTL-3.1 CTL-9", "also a loss that was acked", *begun, send("w", seqs(R, 1), skip(R, 2, 3)),
+    add("ctl-kill-skip", "CTL-3.1 CTL-6.1 CTL-9", "also a loss that was acked", *begun, send("w", seqs(R, 1), skip(R, 2, 3)),
         acked("w", ack(R, 3)), *back, open_("v", R, 3), kind="boundary", kills="ack-before-commit")  # fmt: skip
     _ = PING

@@ -52,7 +52,7 @@ def add_to(group: Group) -> None:
     ten = [*worker, send("w", seqs(R, 1, 10)), acked("w", ack(R, 10))]
     plain, reader = join("s"), join("s", features=["follow"])
 
-    add("ctl-sub-history", "CTL-11 CTL-11.1 CTL-11.2 FRM-8.2", "from 0: all there is, then what comes", *ten, plain,
+    add("ctl-sub-history", "CTL-11 CTL-11.1 CTL-11.2 CTL-11.4 FRM-8.2", "from 0: all there is, then what comes", *ten, plain,
         send("s", subscribe("r", 0)), published("s", seqs(R, 1, 10)), send("w", seqs(R, 11, 12)),
         published("s", seqs(R, 11, 12)), *quiet("s"),
         kills="subscription-repeats subscription-mute subscription-rewrites")  # fmt: skip
@@ -92,7 +92,7 @@ def add_to(group: Group) -> None:
         published("s", end(W2, 2)), ends("r", "ended"), **FOLLOW, kind="boundary", kills="until-end-ignored")  # fmt: skip
     add("ctl-sub-deleted", "CTL-11.6 CTL-11.3", "of a run that is deleted", *ten, reader, send("s", subscribe("r", 10)),
         begins("r", 10), {"do": "delete", "run_id": "r"}, ends("r", "deleted"), *quiet("s"), **FOLLOW)  # fmt: skip
-    add("ctl-unsub", "CTL-11.3", "after unsubscribe nothing more comes", *ten, plain, send("s", subscribe("r", 9)),
+    add("ctl-unsub", "CTL-11.3 CTL-1.4", "after unsubscribe nothing more comes", *ten, plain, send("s", subscribe("r", 9)),
         published("s", seqs(R, 10)), send("s", one("unsubscribe", {"run_id": "r"})), *quiet("s"), send("w", seqs(R, 11)),
         acked("w", ack(R, 11)), send("s", subscribe("s", 0)), open_("w", S), send("w", seqs(S, 1)),
         published("s", seqs(S, 1)), kills="unsubscribe-ignored")  # fmt: skip
@@ -139,7 +139,7 @@ def add_to(group: Group) -> None:
     add("ctl-sub-own", "CTL-11 CTL-3", "a worker may watch the run it sends", *worker, send("w", subscribe("r", 0)),
         send("w", seqs(R, 1, 3)),
         {**published("w", seqs(R, 1, 3)), "ignore": [frame("ack", status="ok")]}, kind="boundary")  # fmt: skip
-    add("ctl-sub-5000", "CTL-11.1 CTL-17.11", "a long history", *worker, send("w", seqs(R, 1, 5000)),
+    add("ctl-sub-5000", "CTL-11.1 CTL-11.4 CTL-17.11", "a long history", *worker, send("w", seqs(R, 1, 5000)),
         acked("w", ack(R, 5000)), plain, send("s", subscribe("r", 0)), published("s", seqs(R, 1, 5000)), *quiet("s"),
         kind="boundary")  # fmt: skip
     few = [start(bounds={"subscriptions": 2}), reader, send("s", subscribe("a", 0), subscribe("b", 0)),

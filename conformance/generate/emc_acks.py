@@ -52,7 +52,7 @@ def ack_cases(g: Emitting) -> None:
             kind="invalid", kills="emitter-takes-any-ack" if name == "session" else "",
         )  # fmt: skip
     g.one(
-        "ack-in-parts", "DLV-3 CTL-3 CTL-3.2", "acked is what an ack has covered, and no more",
+        "ack-in-parts", "DLV-3 CTL-3 CTL-3.2 CTL-3.13", "acked is what an ack has covered, and no more",
         *two, tick(100), do("counts", are={"acked": 0}), ack(1), tick(100), do("counts", are={"acked": 1}), ack(3),
         tick(100), do("counts", are={"acked": 3}), kills="emitter-acked-when-sent",
     )  # fmt: skip
@@ -66,15 +66,15 @@ def ack_cases(g: Emitting) -> None:
         *two, ack(3), ack(3), tick(100), OPEN, metric("m4"), expect(saw("metric", 4)), kind="boundary",
     )  # fmt: skip
     g.twice(
-        "ack-above-all-that-was-sent", "CTL-3.13 DLV-3", "a spool would be trimmed for it: nothing in it is taken",
+        "ack-above-all-that-was-sent", "CTL-3.13 CTL-3.10 DLV-3", "a spool would be trimmed for it: nothing in it is taken",
         *two, ack(4), CLOSED, do("counts", are={"acked": 0}), kind="boundary", kills="emitter-takes-impossible-acks",
     )  # fmt: skip
     g.one(
-        "ack-far-above", "CTL-3.13", "no event has that seq",
+        "ack-far-above", "CTL-3.13 CTL-3.10", "no event has that seq",
         *two, ack(2**62), CLOSED, do("counts", are={"acked": 0}), kind="invalid", kills="emitter-takes-impossible-acks",
     )  # fmt: skip
     g.one(
-        "ack-below-0", "CTL-3.13", "no cursor is below 0",
+        "ack-below-0", "CTL-3.13 CTL-3.7", "no cursor is below 0",
         *two, ack(-1), CLOSED, do("counts", are={"acked": 0}), kind="invalid", kills="emitter-takes-negative-acks",
     )  # fmt: skip
     g.one(
@@ -106,7 +106,7 @@ def ack_cases(g: Emitting) -> None:
         kills="emitter-goes-on-where-it-was",
     )  # fmt: skip
     g.one(
-        "ack-error-twice", "CTL-3.6 CTL-3.14", "two pauses are one",
+        "ack-error-twice", "CTL-3.6 CTL-3.14 CTL-8.5", "two pauses are one",
         *two, ack(1, status="error", error="wait"), ack(1, status="error", error="still"), tick(200), ack(1),
         expect(saw("status", 2), saw("metric", 3)), kind="boundary", kills="emitter-goes-on-where-it-was",
     )  # fmt: skip

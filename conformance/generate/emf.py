@@ -14,6 +14,7 @@ from generate.emitting import (
     call,
     command,
     connection,
+    control,
     do,
     expect,
     log,
@@ -49,6 +50,11 @@ def fallback_cases(g: Emitting) -> None:
         kind="boundary", kills="emitter-falls-back-early emitter-never-falls-back",
     )  # fmt: skip
     g.one(
+        "reject-in-time", "VER-3", "a reject is an answer, too: its peer is none of before, and is asked again",
+        metric(), CONNECT, HELLO, tick(1900), send(control("reject", code="busy", retry_after=1)), CLOSED, CONNECT, HELLO,
+        never({}, ms=1000), kind="invalid", kills="emitter-falls-back-early",
+    )  # fmt: skip
+    g.one(
         "answer-at-the-last-moment", "VER-3", "a welcome after 1.9 s is one in time",
         metric(), CONNECT, HELLO, tick(1900), do("welcome"), do("opened"), ack(0), expect(saw("run_start", 1)),
         kind="boundary", kills="emitter-falls-back-early",
@@ -79,9 +85,14 @@ def fallback_cases(g: Emitting) -> None:
 def form_cases(g: Emitting) -> None:
     """What a plain peer gets."""
     g.one(
-        "no-pings", "VER-3.2", "a plain peer knows no ping",
-        PLAIN, expect(saw("run_start")), never(saw("ping"), saw("pong"), ms=120_000), kind="invalid",
+        "no-pings", "VER-3.2 CTL-10.1 CTL-10.2", "a plain peer knows no ping, and its silence means nothing",
+        PLAIN, expect(saw("run_start")), never(saw("ping"), saw("pong"), ms=120_000), OPEN, kind="invalid",
         kills="emitter-pings-a-plain-peer",
+    )  # fmt: skip
+    g.one(
+        "ping-of-a-plain-peer", "VER-3.2", "not even where it sends a ping of its own",
+        PLAIN, expect(saw("run_start")), send(control("ping")), never(saw("pong"), ms=1000), OPEN, metric(),
+        expect(saw("metric")), kind="boundary", kills="emitter-pongs-to-a-plain-peer",
     )  # fmt: skip
     g.one(
         "tags-as-log", "VER-3.1", "a peer of before doesn't know tags",
@@ -167,19 +178,30 @@ def again_cases(g: Emitting) -> None:
         CONNECT, HELLO, DISCONNECT, CONNECT, HELLO, DISCONNECT, connection("none", "wanted"), kind="boundary",
     )  # fmt: skip
     g.one(
-        "hello-after-a-connection-without", "VER-3.9", "the peer may have been replaced by one that answers",
+        "hello-after-a-connection-without", "VER-3.9 VER-3.8", "the peer may have been replaced by one that answers",
         *([CONNECT, HELLO, DISCONNECT] * 3), CONNECT, tick(2500),
         expect(saw("run_start")), DISCONNECT, CONNECT, HELLO, kills="emitter-never-says-hello-again",
     )  # fmt: skip
     g.one(
-        "known-peers-always-get-hello", "VER-3.10", "one that has welcomed it is no peer of before",
+        "known-peers-always-get-hello", "VER-3.10 VER-3.8", "one that has welcomed it is no peer of before",
         session(), expect(saw("run_start")), DISCONNECT, *([CONNECT, HELLO, DISCONNECT] * 6),
         kind="invalid", kills="emitter-no-hello-to-known-peers",
     )  # fmt: skip
     g.one(
+        "late-welcome-is-remembered", "VER-3.10 VER-3.6", "a peer that has welcomed it late has welcomed it",
+        PLAIN, expect(saw("run_start")), do("welcome"), do("opened"), ack(0), DISCONNECT,
+        *([CONNECT, HELLO, DISCONNECT] * 6), kind="boundary", kills="emitter-no-hello-to-known-peers",
+    )  # fmt: skip
+    g.one(
         "known-peers-are-waited-for", "DLV-8.5", "its silence is that of a busy collector",
         session(), expect(saw("run_start")), DISCONNECT, metric(), CONNECT, HELLO, never(saw("metric"), ms=2500),
-        level="SHOULD", kind="boundary", kills="emitter-forgets-who-welcomed-it",
+        level="SHOULD", kills="emitter-forgets-who-welcomed-it",
+    )  # fmt: skip
+    g.one(
+        "known-peer-answers-late", "DLV-8.5 CTL-6", "a welcome after more than two seconds is still in time",
+        session(), expect(saw("run_start")), DISCONNECT, metric(), CONNECT, HELLO, never(saw("metric"), ms=2500),
+        do("welcome"), do("opened"), ack(2), expect(saw("metric", 3)), level="SHOULD", kind="boundary",
+        kills="emitter-forgets-who-welcomed-it",
     )  # fmt: skip
 
 

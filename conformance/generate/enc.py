@@ -54,7 +54,7 @@ def _events(g: Group) -> None:
     for event_type, members in {**EVENTS, **CONTROL}.items():
         seq = 0 if event_type in CONTROL else 3
         name = event_type.replace("_", "-")
-        clauses = "ENV-4.2 ENV-7.2 ENV-7.4 CTL-1.2" if event_type in CONTROL else "ENV-7.2 ENV-7.4 EVT-1"
+        clauses = "ENV-4.2 ENV-7.2 ENV-7.4 CTL-1.2 CTL-1.6" if event_type in CONTROL else "ENV-7.2 ENV-7.4 EVT-1"
         g.encode(
             f"enc-{name}-minimal",
             f"{clauses} JSN-6.4",

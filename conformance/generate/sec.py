@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from generate import sec_edges
 from generate.dsl import Group, Json
 from generate.serving import (
     STOP,
@@ -26,6 +27,8 @@ from generate.serving import (
     opens,
     published,
     quiet,
+    refused,
+    says,
     send,
     seqs,
     start,
@@ -50,20 +53,8 @@ def cases() -> Group:
     _rights(group)
     _owners(group)
     _readers(group)
+    sec_edges.add_to(group)
     return group
-
-
-def says(credential: Any, **more: Any) -> Json:
-    """Return a hello with this credential."""
-    return hello(auth=credential, **more)
-
-
-def refused(conn: str, of: list[str]) -> list[Json]:
-    """Return the steps of an open that is refused for good; ``code`` stands at the beginning of the error."""
-    return [
-        send(conn, opens(of)),
-        expect(conn, {"t": "ack", "p": {"status": "error", "run_id": of[0], "error": {"$begins": "forbidden"}}}),
-    ]
 
 
 def _keys(group: Group) -> None:
@@ -74,16 +65,16 @@ def _keys(group: Group) -> None:
         add(case_id, f"{clauses} CTL-7", why, start(keys=[ALICE]), connect("w"), send("w", said),
             closed("w", "unauthorized"), **{"kind": "invalid", **more})  # fmt: skip
 
-    add("sec-key", "SEC-2.4 SEC-3", "a key that is known opens the door", BOTH, join("w", key="@a@"), open_("w", R),
+    add("sec-key", "SEC-2.3 SEC-2.4 SEC-2.5 SEC-2.8 SEC-3 VER-4.1", "a key that is known opens the door", BOTH, join("w", key="@a@"), open_("w", R),
         send("w", seqs(R, 1)), acked("w", ack(R, 1)))  # fmt: skip
     add("sec-key-form", "SEC-2", "a key is xtk_, an id, and 256 bits in base64url", start(keys=[ALICE, BOB]),
         {"do": "look", "text": "@a@", "pattern": "xtk_[0-9a-z]{1,32}_[A-Za-z0-9_-]{43}"},
         {"do": "look", "text": "@b@", "pattern": "xtk_[0-9a-z]{1,32}_[A-Za-z0-9_-]{43}"},
         {"do": "look", "text": "@a@", "not": "@b@"}, kills="keys-of-another-form")  # fmt: skip
     unauthorized("sec-no-key", "SEC-2.4", "a hello without a key", hello(), kills="keyless-welcomed")
-    unauthorized("sec-wrong-secret", "SEC-2.4 SEC-2.5", "the right id with a wrong secret", says({"scheme": "key", "key": "@a@x"}),
+    unauthorized("sec-wrong-secret", "SEC-2 SEC-2.4 SEC-2.5", "the right id with a wrong secret", says({"scheme": "key", "key": "@a@x"}),
                  kills="key-by-id-only")  # fmt: skip
-    unauthorized("sec-key-cut", "SEC-2.4", "a key without its last letter", says({"scheme": "key", "key": "@a:cut@"}), kind="boundary",
+    unauthorized("sec-key-cut", "SEC-2 SEC-2.4", "a key without its last letter", says({"scheme": "key", "key": "@a:cut@"}), kind="boundary",
                  kills="key-by-id-only")  # fmt: skip
     unauthorized("sec-other-secret", "SEC-2.4 SEC-2.5", "one key's id with another's form of a secret",
                  says({"scheme": "key", "key": "@a:id@" + "A" * 43}), kills="key-by-id-only")  # fmt: skip
@@ -148,15 +139,16 @@ def _changes(group: Group) -> None:
         return {"do": "keys", "change": change} | ({"bind": bind} if bind else {})
 
     gone = [connect("x"), send("x", says({"scheme": "key", "key": "@a@"})), closed("x", "unauthorized")]
-    add("sec-add", "SEC-2.6 SEC-2.4", "a key that is added holds at once", start(keys=[ALICE]),
-        keys("n", add=key("n", "carol")), join("w", key="@n@"), join("v", key="@a@"), kills="keys-read-once")  # fmt: skip
+    add("sec-add", "SEC-2.6 SEC-2.4 SEC-2.7", "a key that is added holds at once, and those there are go on", start(keys=[ALICE]),
+        join("v", key="@a@"), keys("n", add=key("n", "carol")), join("w", key="@n@"), *quiet("v"), join("u", key="@a@"),
+        kills="keys-read-once changes-end-sessions")  # fmt: skip
     add("sec-remove", "SEC-2.6", "a key that was removed is refused", start(keys=[ALICE, BOB]), join("w", key="@a@"),
-        keys(remove="a"), *gone, join("v", key="@b@"), kills="keys-read-once")  # fmt: skip
+        keys(remove="a"), *gone, join("v", key="@b@"), kind="invalid", kills="keys-read-once")  # fmt: skip
     add("sec-remove-session", "SEC-2.7 CTL-7.4", "and its sessions end", start(keys=[ALICE, BOB]), join("w", key="@a@"),
         join("v", key="@b@"), keys(remove="a"), closed("w", may_reject=["unauthorized"]), *quiet("v"),
-        kills="sessions-outlive-keys")  # fmt: skip
+        kind="invalid", kills="sessions-outlive-keys")  # fmt: skip
     add("sec-replace", "SEC-2.6", "a secret that was replaced is refused", start(keys=[ALICE]),
-        keys("n", replace="a", grace=0), *gone, join("w", key="@n@"), kills="keys-read-once")  # fmt: skip
+        keys("n", replace="a", grace=0), *gone, join("w", key="@n@"), kind="invalid", kills="keys-read-once")  # fmt: skip
     add("sec-replace-session", "SEC-2.7", "and what was begun with it ends", start(keys=[ALICE]), join("w", key="@a@"),
         keys("n", replace="a", grace=0), closed("w", may_reject=["unauthorized"]), join("v", key="@n@"), kind="boundary",
         kills="sessions-outlive-keys")  # fmt: skip
@@ -177,7 +169,7 @@ def _changes(group: Group) -> None:
         ("one-letter", "a"), ("200-bytes", "o" * 200), ("200-bytes-utf8", "\u00e9" * 100), ("inner-space", "team a"),
         ("other-script", "\u8bad\u7ec3"),
     ):  # fmt: skip
-        add(f"sec-owner-{name}", "SEC-1", "a name of 1 to 200 bytes is one", start(keys=[ALICE]),
+        add(f"sec-owner-{name}", "SEC-1 SEC-1.1" if name in {"inner-space", "other-script"} else "SEC-1", "a name of 1 to 200 bytes is one", start(keys=[ALICE]),
             keys("n", add=key("n", owner)), join("w", key="@n@"), kind="boundary" if "200" in name else "valid",
             kills="owner-limit-100" if "200" in name else "")  # fmt: skip
     for name, owner in (
@@ -206,7 +198,7 @@ def _rights(group: Group) -> None:
         join("r", key="@r@", features=["follow"]),
     ]
     begun = [join("w", key="@a@"), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1))]
-    add("sec-read-only", "SEC-3.1 CTL-7.2 CTL-3.11", "a key for reading opens no stream", *reader, *refused("r", R),
+    add("sec-read-only", "SEC-3 SEC-3.1 CTL-7.2 CTL-3.11", "a key for reading opens no stream", *reader, *refused("r", R),
         send("r", seqs(R, 1)), *quiet("r"), stored("r"), kind="invalid", kills="rights-ignored")  # fmt: skip
     add("sec-read-only-reads", "SEC-3.1 SEC-3", "it reads", *reader, *begun, send("r", subscribe("r", 0)),
         expect("r", frame("subscribe", from_=0)), published("r", seqs(R, 1)), **FOLLOW)  # fmt: skip
@@ -247,13 +239,13 @@ def _owners(group: Group) -> None:
         group.script(case_id, "server", clauses, why, *steps, **{**KEYS, "kind": "invalid", **more})
 
     alices = [BOTH, join("w", key="@a@"), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1))]
-    add("sec-owner-writes", "SEC-4 SEC-4.4 CTL-7.2", "a run is its first writer's, and nobody else writes to it", *alices,
+    add("sec-owner-writes", "SEC-4 SEC-1.2 SEC-4.1 SEC-4.4 CTL-7.2", "a run is its first writer's, and nobody else writes to it", *alices,
         join("v", key="@b@"), *refused("v", stream(letter="c")), send("v", seqs(stream(letter="c"), 1)), *quiet("v"),
         stored("r", held(R, seqs(R, 1))), kills="owners-ignored")  # fmt: skip
-    add("sec-owner-fence", "SEC-4.4 CTL-17.5 CTL-13", "who may not write to a stream can't take it from its worker", *alices,
+    add("sec-owner-fence", "SEC-4.4 CTL-17.5 CTL-13 CTL-13.1", "who may not write to a stream can't take it from its worker", *alices,
         join("v", key="@b@"), *refused("v", R), send("w", seqs(R, 2)), acked("w", ack(R, 2)),
         kills="fences-before-it-asks owners-ignored")  # fmt: skip
-    add("sec-owner-other-key", "SEC-4 SEC-4.4", "another key of the owner is as good",
+    add("sec-owner-other-key", "SEC-4 SEC-1.2 SEC-4.1 SEC-4.2 SEC-4.4 CTL-7.2", "another key of the owner is as good",
         start(keys=[ALICE, key("a2", "alice")]), join("w", key="@a@"), open_("w", R), join("v", key="@a2@"),
         open_("v", stream(letter="c")), send("v", seqs(stream(letter="c"), 1)), acked("v", ack(stream(letter="c"), 1)),
         kind="valid", kills="owner-is-the-key")  # fmt: skip
@@ -278,7 +270,7 @@ def _owners(group: Group) -> None:
         {"do": "access", "run_id": "r", "grant": "bob", "rights": ["write"]}, join("v", key="@b@"),
         open_("v", stream(letter="c")), send("v", seqs(stream(letter="c"), 1)), acked("v", ack(stream(letter="c"), 1)),
         kind="valid", kills="grants-forgotten")  # fmt: skip
-    add("sec-granted-read", "SEC-4.4", "whom reading was granted may not", *alices,
+    add("sec-granted-read", "SEC-4.4 CTL-7.2", "whom reading was granted may not", *alices,
         {"do": "access", "run_id": "r", "grant": "bob", "rights": ["read"]}, join("v", key="@b@"),
         *refused("v", stream(letter="c")), kind="boundary", kills="owners-ignored readers-write")  # fmt: skip
     add("sec-public-write", "SEC-4.4", "a run that is public isn't written to by all", *alices,
@@ -306,9 +298,9 @@ def _readers(group: Group) -> None:
     ask = send("v", subscribe("r", 0))
     no = expect("v", frame("unsubscribe", run_id="r", code="forbidden", msg={"$optional": {"$any": True}}))
     yes = [expect("v", frame("subscribe", from_=0)), published("v", seqs(R, 1, 2))]
-    add("sec-read", "SEC-4.3 SEC-4.8 CTL-11.6 SEC-3.1", "a run isn't read by somebody else", *alices, ask, no, *quiet("v"),
+    add("sec-read", "SEC-4.3 SEC-4.7 SEC-4.8 CTL-11 CTL-11.6 SEC-3.1", "a run isn't read by somebody else", *alices, ask, no, *quiet("v"),
         send("w", seqs(R, 3)), acked("w", ack(R, 3)), *quiet("v"), kills="readers-ignored")  # fmt: skip
-    add("sec-read-owner", "SEC-4.3", "its owner reads it", *alices, join("u", key="@a@", features=["follow"]),
+    add("sec-read-owner", "SEC-4.3 SEC-4.7 SEC-4.8", "its owner reads it", *alices, join("u", key="@a@", features=["follow"]),
         send("u", subscribe("r", 0)), expect("u", frame("subscribe", from_=0)), published("u", seqs(R, 1, 2)), kind="valid")  # fmt: skip
     for rights in ("read", "write"):
         add(f"sec-read-granted-{rights}", "SEC-4.3", f"so does whom {rights} was granted", *alices,
@@ -318,7 +310,7 @@ def _readers(group: Group) -> None:
         {"do": "access", "run_id": "r", "public": True}, ask, *yes, kind="valid", kills="public-ignored")  # fmt: skip
     add("sec-read-unpublic", "SEC-4.3 SEC-4.8", "until it isn't any more", *alices, {"do": "access", "run_id": "r", "public": True},
         {"do": "access", "run_id": "r", "public": False}, ask, no, kind="boundary", kills="readers-ignored")  # fmt: skip
-    add("sec-read-public-write-key", "SEC-4.3 SEC-3.1", "but with a key that may read",
+    add("sec-read-public-write-key", "SEC-4.3 SEC-3 SEC-3.1", "but with a key that may read",
         start(keys=[ALICE, key("b", "bob", "write")]), *alices[1:], {"do": "access", "run_id": "r", "public": True}, ask, no,
         kind="boundary", kills="rights-ignored")  # fmt: skip
     add("sec-read-revoked", "CTL-11.9 SEC-4.3", "a subscription ends when the right does", *alices,

@@ -187,6 +187,19 @@ def result(run: str, cmd_id: str, **more: Any) -> Json:
     return one("command_result", {"run_id": run, "cmd_id": cmd_id, "status": "ok", **more})
 
 
+def says(credential: Any, **more: Any) -> Json:
+    """Return a hello with this credential."""
+    return hello(auth=credential, **more)
+
+
+def refused(conn: str, of: Stream) -> list[Json]:
+    """Return the steps of an open that is refused for good (CTL-3.11)."""
+    return [
+        send(conn, opens(of)),
+        expect(conn, {"t": "ack", "p": {"status": "error", "run_id": of[0], "error": {"$begins": "forbidden"}}}),
+    ]
+
+
 def subscribe(run: str, cursor: int | None = None, **more: Any) -> Json:
     """Return a ``subscribe``."""
     return one("subscribe", {"run_id": run} | ({"from": cursor} if cursor is not None else {}) | more)

@@ -12,6 +12,7 @@ from generate.serving import (
     closed,
     connect,
     derived,
+    event,
     expect,
     flat,
     frame,
@@ -58,12 +59,14 @@ def _answered(group: Group, case_id: str, clauses: str, why: str, said: Json, an
 
 def _versions(group: Group) -> None:
     def chosen(case_id: str, why: str, protocols: list[int], **more: object) -> None:
-        _answered(group, case_id, "VER-2 VER-2.5 CTL-6 CTL-5.2", why, hello(protocols=protocols), WELCOME, **more)
+        _answered(
+            group, case_id, "VER-2 VER-2.1 VER-2.5 CTL-6 CTL-5.2", why, hello(protocols=protocols), WELCOME, **more
+        )
 
     def none(case_id: str, why: str, protocols: list[int], **more: object) -> None:
         answer = frame("reject", code="unsupported_version")
         members = {"kind": "invalid", **more}
-        _answered(group, case_id, "VER-2.1 CTL-5.2 CTL-7", why, hello(protocols=protocols), answer, **members)
+        _answered(group, case_id, "VER-2 VER-2.1 CTL-5.2 CTL-7", why, hello(protocols=protocols), answer, **members)
 
     chosen("ver-one", "version 1 is all that both speak", [1], kills="hello-not-answered")
     chosen("ver-newer-client", "a client of later versions speaks 1 too", [1, 2, 3], kills="version-highest-of-client")
@@ -91,7 +94,7 @@ def _codecs(group: Group) -> None:
     codec("ver-codec-unknown-first", "the first that it speaks", ["cbor", "json"], kills="codec-first-of-client")
     codec("ver-codec-case", "names of codecs are compared as they are", ["JSON"], kills="codec-first-of-client")
     group.script(
-        "ver-codec-msgpack", "server", "VER-2.2 VER-2.6 CTL-6", "msgpack where it is spoken, else json; told in JSON",
+        "ver-codec-msgpack", "server", "VER-2.2 VER-2.6 CTL-6 MSG-1", "msgpack where it is spoken, else json; told in JSON",
         start(), connect("w"), send("w", hello(codecs=["msgpack", "json"])),
         expect("w", frame("welcome", codec={"$in": ["msgpack", "json"]})),
     )  # fmt: skip
@@ -116,6 +119,19 @@ def _features(group: Group) -> None:
         "ver-features-both", "those that both name", "commands", "follow", "telepathy", "", kills="features-of-client"
     )
     features("ver-features-one", "one of those that the server knows", "follow", kills="features-of-server")
+    for name in ("codecs", "features"):
+        clause = "VER-2.2" if name == "codecs" else "VER-2.4"
+        group.script(
+            f"ver-{name}-no-list", "server", f"{clause} CTL-5.2 CTL-7", "a text is no list of texts, and nothing is chosen",
+            start(), connect("w"), send("w", hello(**{name: "json"})), closed("w", "*"), join("v"), kind="invalid",
+            kills="bad-hello-plain",
+        )  # fmt: skip
+    group.script(
+        "ver-refused-each-time", "server", "VER-2.5 VER-2.1", "a hello that was refused is refused again, and no other",
+        start(),
+        *flat(*[[connect(name), send(name, hello(protocols=[2])), closed(name, "unsupported_version")] for name in "abc"]),
+        join("d"), kind="invalid", kills="refusal-depends-on-the-last",
+    )  # fmt: skip
     group.script(
         "ver-same-each-time", "server", "VER-2.5", "the same hello has the same answer, whatever came before",
         start(),
@@ -142,6 +158,10 @@ def _plain(group: Group) -> None:
     silent("ver-plain-disorder", "CTL-12.2", "a plain peer needn't keep the order",
            seqs(R, 1), seqs(R, 3), seqs(R, 2), keeps=[held(R, seqs(R, 1), seqs(R, 3), seqs(R, 2))],
            kills="plain-order-kept")  # fmt: skip
+    silent("ver-plain-seq-0", "CTL-12.2 ENV-4.3", "in any order, but there is no seq below 1",
+           seqs(R, 1), event("metric", R, 0, key="k", value=1), seqs(R, 3), seqs(R, 2),
+           keeps=[held(R, seqs(R, 1), seqs(R, 3), seqs(R, 2), lost="any")], kind="invalid",
+           kills="bad-frame-closes plain-order-kept")  # fmt: skip
     silent("ver-plain-gap", "CTL-12.2", "what went missing on the way to a plain peer is a gap, and no more",
            seqs(R, 1, 2), seqs(R, 7, 9), keeps=[held(R, seqs(R, 1, 2), seqs(R, 7, 9))], kind="boundary",
            kills="plain-order-kept")  # fmt: skip
@@ -205,7 +225,7 @@ def _plain(group: Group) -> None:
         in_time("r", held(R, seqs(R, 1, 2))), STOP, closed("w"), kind="boundary",
     )  # fmt: skip
     group.script(
-        "ver-plain-words", "server", "VER-3.5 FRM-5.1", "no frame and no protocol that anybody knows: it is closed",
+        "ver-plain-words", "server", "VER-3.5 FRM-5.1 CTL-17.8", "no frame and no protocol that anybody knows: it is closed",
         start(), connect("w"), send("w", words("\u007f\u007f\u007f\u007f\u007f")),
         {"do": "closed", "conn": "w", "answer": []}, kind="invalid", kills="fatal-not-closed",
     )  # fmt: skip
