@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generate import fld_losses, fld_series, fld_votes
+from generate import fld_given, fld_losses, fld_refused, fld_series, fld_votes
 from generate.collecting import (
     NAN,
     Collecting,
@@ -26,6 +26,8 @@ def cases() -> Group:
     fld_series.add(group)
     fld_votes.add(group)
     fld_losses.add(group)
+    fld_refused.add(group)
+    fld_given.add(group)
     return group
 
 
@@ -53,7 +55,7 @@ def _whole(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s", wid="w")
     group.folds(
-        "fld-nothing-lost", "FLD-1.1 EVT-METRIC-1.1", "context, epoch, durations, errors and the worker's times are told",
+        "fld-nothing-lost", "FLD-1.1 EVT-METRIC-1.1 FLD-11.1", "context, epoch, durations, errors and the worker's times are told",
         feed(
             who.start(),
             who.metric(0.5, step=3, epoch=1, ctx={"phase": "val", "batch_size": 8, "agg": "mean"}, ts=777),
@@ -223,6 +225,20 @@ def _cells(group: Collecting) -> None:
         values(9, key="a"), values(key="c"),
         kills="summary-gives-points summary-replaced-as-a-whole first-write-wins cells-by-arrival",
     )  # fmt: skip
+    who = Worker("s")
+    group.folds(
+        "fld-cell-of-nothing", "FLD-2 EVT-SUMMARY-1.1 EVT-TAGS-1.1", "an empty map names nothing, and clears nothing",
+        feed(who.start(), who.summary(a=1), who.summary(), who.tags(x="1"), who.tags()),
+        run(summary={"a": 1}, tags={"x": "1"}),
+        kind="boundary", kills="summary-replaced-as-a-whole tags-replaced-as-a-whole",
+    )  # fmt: skip
+    who = Worker("s")
+    group.folds(
+        "fld-note-empty", "EVT-TAGS-2.1 FLD-2", "an empty note is a note, and comes after the one before it",
+        feed(who.start(), who.tags(**{"xtrack.note": "a note"}), who.tags(**{"xtrack.note": ""})),
+        run(note=""),
+        kind="boundary", kills="notes-ignored first-write-wins",
+    )  # fmt: skip
     one, two = Worker("s1", wid="w1", at=1000), Worker("s2", wid="w2", at=2000)
     group.folds(
         "fld-cell-of-experiment", "FLD-2 FLD-2.1", "experiment and parent are cells, each by itself",
@@ -253,7 +269,7 @@ def _cells(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s")
     group.folds(
-        "fld-cell-values", "FLD-2 VAL-3.3 EVT-PARAM-1.3", "values of every kind are kept as they are",
+        "fld-cell-values", "FLD-2 VAL-3.3 EVT-PARAM-1.3 FLD-1.1", "values of every kind are kept as they are",
         feed(
             who.start(), who.param({"b": [1, 2.5, None, True]}, key="o"), who.param([], key="l"),
             who.param({}, key="e"), who.param(NAN, key="n"), who.param("NaN", key="t"), who.param(False, key="f"),
@@ -349,7 +365,7 @@ def _session_order(group: Collecting) -> None:
     )  # fmt: skip
     old, new = Worker("s1", at=5000), Worker("s2", at=1000)
     group.folds(
-        "fld-sessions-resume-unknown", "FLD-2.2", "a session that nobody knows is none of the run's, and orders nothing",
+        "fld-sessions-resume-unknown", "FLD-2.2 FLD-8", "a session that nobody knows is none of the run's, and orders nothing",
         feed(old.start(), old.param("s1"), new.start(resume={"sids": ["nobody"]}), new.param("s2")),
         run(params={"p": "s1"}, status="running"),
         kind="boundary",
@@ -379,7 +395,7 @@ def _session_order(group: Collecting) -> None:
             new.start(seq=1, ts=5000), old.param("s1", seq=6), new.param("s2", seq=2),
         ),
         run(name="first", params={"p": "s2"}, started=1000),
-        kind="boundary", kills="last-run-start-counts absence-is-given",
+        kills="last-run-start-counts absence-is-given",
     )  # fmt: skip
     group.folds(
         "fld-start-lowest-seq-resume", "FLD-2.4 FLD-4.1", "what a later run_start of a session resumes has no effect on votes",
@@ -424,7 +440,7 @@ def _starts(group: Collecting) -> None:
     )  # fmt: skip
     one = Worker("s1")
     group.folds(
-        "fld-name-empty-tag", "FLD-2.5", "an empty tag is a tag: the run's name is empty",
+        "fld-name-empty-tag", "FLD-2.5 EVT-TAGS-2", "an empty tag is a tag: the run's name is empty",
         feed(one.start(name="first"), one.tags(**{"xtrack.name": ""})),
         run(name=""),
         kind="boundary", kills="empty-name-is-none name-tag-ignored",

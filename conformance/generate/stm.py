@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generate import stm_gaps
+from generate import stm_gaps, stm_same
 from generate.collecting import (
     Collecting,
     Worker,
@@ -25,6 +25,7 @@ def cases() -> Group:
     _derived_sources(group)
     _duplicates(group)
     stm_gaps.add(group)
+    stm_same.add(group)
     return group
 
 
@@ -38,7 +39,7 @@ def _identity(group: Collecting) -> None:
     )  # fmt: skip
     one, two = Worker("s1"), Worker("s2")
     group.folds(
-        "str-identity-session", "STR-1 STR-1.3", "two sessions of one worker are two streams",
+        "str-identity-session", "STR-1 STR-1.3 STR-1.2", "two sessions of one worker are two streams",
         feed(one.start(), one.metric(1), two.start(), two.metric(2)),
         run(streams=[stream("s1", has=[[1, 2]]), stream("s2", has=[[1, 2]])], series={"k": {"count": 2}}),
         kills="stream-without-session duplicates-per-run",
@@ -103,6 +104,16 @@ def _identity(group: Collecting) -> None:
         run("a", streams=[stream("legacy-1000", has=[[1, 3]])]),
         kills="run-id-object-is-another-run",
     )  # fmt: skip
+    who = Worker("s")
+    group.folds(
+        "str-run-id-of-no-form", "STR-1.4 EVT-1.3", "what is neither form names no run: the event is refused, and its seq is missing",
+        feed(
+            who.start(), who.metric(1, run_id=5), who.metric(2, run_id={"exp_id": "e"}), who.metric(3, run_id={"id": None}),
+            who.metric(4, run_id=["a"]), who.metric(5),
+        ),
+        run("a", streams=[stream(has=[[1, 1], [6, 6]], gaps=[[2, 5]])], series={"k": {"count": 1}}, experiment=None),
+        kind="invalid", kills="gaps-not-told",
+    )  # fmt: skip
     one, two = Worker("s1"), Worker("s2")
     group.folds(
         "str-gaps-of-each-stream", "STR-1.3 STR-6", "what one stream has closes no gap of another",
@@ -115,7 +126,7 @@ def _identity(group: Collecting) -> None:
 def _derived(group: Collecting) -> None:
     first, second = Worker(None), Worker(None)
     group.folds(
-        "str-derived-example", "STR-2 STR-2.1", "the example: two starts of a run in one file",
+        "str-derived-example", "STR-2 STR-2.1 STR-5", "the example: two starts of a run in one file",
         feed(first.start(ts=1000), first.metric(1), second.start(ts=9000), second.metric(2)),
         run(streams=[stream("legacy-1000", has=[[1, 2]], conflicts=0), stream("legacy-9000", has=[[1, 2]], conflicts=0)]),
         values(1, 2),
@@ -126,7 +137,7 @@ def _derived(group: Collecting) -> None:
         "str-derived-none-yet", "STR-2.2", "before any run_start it is legacy-0",
         feed(one.metric(1), one.metric(2)),
         run(streams=[stream("legacy-0", has=[[1, 2]])]),
-        kind="boundary", kills="derived-by-first-event no-derived-ids",
+        kills="derived-by-first-event no-derived-ids",
     )  # fmt: skip
     one = Worker(None)
     group.folds(
@@ -200,6 +211,54 @@ def _derived(group: Collecting) -> None:
         ]),
         kills="known-start-stays-back known-start-is-new",
     )  # fmt: skip
+    first, second = Worker(None), Worker(None)
+    group.tells(
+        "str-derived-known-again-conflict", "STR-2.4 STR-5", "a run_start that is known, with other content: its session is current, and the first stands",
+        feed(
+            first.start(ts=1000, name="first"), first.metric(1), second.start(ts=9000), second.metric(2),
+            first.start(seq=1, ts=1000, name="other"), first.metric(3, seq=3),
+        ),
+        run(streams=[
+            stream("legacy-1000", has=[[1, 3]], conflicts=1), stream("legacy-9000", has=[[1, 2]], conflicts=0),
+        ]),
+        kind="invalid", kills="known-start-stays-back known-start-is-new",
+    )  # fmt: skip
+    one = Worker(None)
+    group.folds(
+        "str-derived-at-time-0", "STR-2.1 STR-2.2 STR-2.4", "a run_start at the time 0 begins the session that is there already",
+        feed(one.metric(1, seq=2), one.start(seq=1, ts=0), one.metric(2, seq=3)),
+        run(streams=[stream("legacy-0", has=[[1, 3]], conflicts=0)], started=0),
+        kind="boundary", kills="derived-by-first-event no-derived-ids",
+    )  # fmt: skip
+    old, new = Worker(None, at=1000), Worker("legacy-9000")
+    group.folds(
+        "str-derived-beside-its-like", "STR-2.5 STR-1.2", "a run_start that gives a session id of this form does not change the current one",
+        feed(old.start(ts=1000), new.start(ts=9000), old.metric(1), new.metric(2)),
+        run(streams=[stream("legacy-1000", has=[[1, 2]]), stream("legacy-9000", has=[[1, 2]])]),
+        kind="boundary", kills="any-run-start-changes-derived",
+    )  # fmt: skip
+    one, two = Worker(None, wid="w1"), Worker(None, wid="w2")
+    group.folds(
+        "str-derived-refused-start", "STR-2.1 STR-2.2 ENV-2", "a run_start that must be refused begins no session",
+        feed(
+            one.start(ts=1000), {**one.start(ts=9000), "v": 9}, one.metric(1),
+            {**two.start(ts=9000), "v": 9}, two.metric(2),
+        ),
+        run(streams=[
+            stream("legacy-1000", "w1", has=[[1, 1], [3, 3]], gaps=[[2, 2]]), stream("legacy-0", "w2", has=[[2, 2]]),
+        ]),
+        kind="invalid", kills="refused-events-are-folded",
+    )  # fmt: skip
+    one = Worker(None)
+    group.folds(
+        "str-derived-sid-of-another-type", "STR-2 STR-2.5 STR-1.2 ENV-3", "a sid that is no string is not an absent one: the event is refused",
+        feed(
+            one.start(ts=1000), text(dump(one.start(ts=9000)).replace('"ts":9000', '"ts":9000,"sid":5000')),
+            text(dump(one.metric(1)).replace('"seq":3', '"seq":3,"sid":["s"]')), one.metric(2),
+        ),
+        run(streams=[stream("legacy-1000", has=[[1, 1], [4, 4]], gaps=[[2, 3]])]),
+        kind="invalid", kills="sids-of-any-type",
+    )  # fmt: skip
 
 
 def _derived_sources(group: Collecting) -> None:
@@ -246,7 +305,7 @@ def _derived_sources(group: Collecting) -> None:
     first, second = Worker(None), Worker(None)
     capture = [first.start(ts=1000), first.metric(1), second.start(ts=9000), second.metric(2), second.end()]
     group.folds(
-        "str-derived-read-twice", "STR-2.4 STR-4.1 DLV-6.2", "a file that is read twice gives no second run",
+        "str-derived-read-twice", "STR-2.4 STR-4.1 DLV-6.2 STR-8", "a file that is read twice gives no second run",
         feed(*capture, source="x"),
         feed(*capture, source="y"),
         feed(*capture, source="x"),
@@ -265,7 +324,7 @@ def _duplicates(group: Collecting) -> None:
     who = Worker()
     start, point = who.start(), who.metric(1)
     group.folds(
-        "str-duplicate", "STR-4 STR-4.1 DLV-6.2", "an event that comes three times has one effect",
+        "str-duplicate", "STR-4 STR-4.1 DLV-6.2 STR-5 STR-5.1", "an event that comes three times has one effect",
         feed(start, point, point), feed(point, start, source="y"),
         run(series={"k": {"count": 1}}, streams=[stream(has=[[1, 2]], conflicts=0)]),
         values(1),

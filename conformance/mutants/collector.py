@@ -23,7 +23,7 @@ DEPENDENTS = {
 
 MUTANTS: dict[str, Mutation] = {
     name: edited("collect", "as_collector", DEPENDENTS, edits)
-    for file in ("collector_streams", "collector_fold", "collector_votes")
+    for file in ("collector_streams", "collector_fold", "collector_votes", "collector_meanings")
     for name, edits in read_edits(file).items()
 }
 """What a collector makes of events."""

@@ -115,6 +115,34 @@ def _no_gaps(item: Json, _data: bytes) -> Json | None:
     return None if "damage" in item and item["length"] < 16 else item
 
 
+def _told_once(items: list[Json], _data: bytes) -> list[Json]:
+    first = {item["seq"]: item for item in reversed(items) if _is_record(item)}
+    return [item for item in items if not _is_record(item) or first[item["seq"]] is item]
+
+
+def _known_types(item: Json, _data: bytes) -> Json:
+    return item if item.get("t", "log") in _TYPES else _spot(item, seq=item["seq"], error="bad_value")
+
+
+def _header(change: Any) -> Mutation:
+    """Make a mutant that tells another header: a function of it."""
+
+    def tell(_request: Json, ok: Json) -> None:
+        if "header" in ok:
+            ok["header"] = {**ok["header"], **change(ok["header"])}
+
+    return telling("file_read")(tell)
+
+
+def _errors_are_others(_request: Json, ok: Json) -> Json | None:
+    is_other = ok["kind"] == "plain" and any("error" in item for item in ok["items"])
+    return {"kind": "unknown"} if is_other else None
+
+
+def _empty_is_none(_request: Json, ok: Json) -> Json | None:
+    return {"kind": "unknown"} if ok["kind"] == "segment" and not ok["items"] else None
+
+
 def _class(name: str) -> Mutation:
     return _each(lambda item, _: {**item, "class": "bad_json"} if name in item else item)
 
@@ -146,6 +174,7 @@ def _written_empty(_request: Json, ok: Json) -> Json:
     return {"bytes": ""} if ok.get("refused") else ok
 
 
+_TYPES = frozenset({"run_start", "run_end", "metric", "metric_batch", "param", "log", "status", "tags", "skip"})
 _GUESS = "return SegmentHeader('?', '?')"
 _BOTH_DAMAGED = 'raise NotASegment(path, "both copies of the segment\'s header are damaged")'
 _SAME = "    if head[:HEADER_BLOCK] != head[HEADER_BLOCK:]: raise NotASegment(path, path)"
@@ -174,8 +203,8 @@ MUTANTS: dict[str, Mutation] = {
     "header-body-unchecked": edited(
         RECORDS,
         (
-            "(block[12:end])\n    except ValueError:\n        return None",
-            f"(block[12:end])\n    except ValueError:\n        {_GUESS}",
+            "block[12:end])\n    except (ValueError, RecursionError):\n        return None",
+            f"block[12:end])\n    except (ValueError, RecursionError):\n        {_GUESS}",
         ),
     ),
     "unheld-header-guessed": edited(RECORDS, (_BOTH_DAMAGED, _GUESS)),
@@ -187,14 +216,27 @@ MUTANTS: dict[str, Mutation] = {
             "class SegmentHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True,",
         ),
     ),
+    "header-null-refused": edited(
+        RECORDS, ("read_object(_decode_header, block[12:end])", "_decode_header(block[12:end])")
+    ),
     "absent-salt-refused": edited(RECORDS, ("if len(block) < 16 or", "if b'salt' not in block or")),
     "upper-salt-refused": edited(RECORDS, ("^[0-9a-fA-F]{8}$", "^[0-9a-f]{8}$")),
+    "salt-of-31-bits": edited(RECORDS, ("return int(self.salt, 16)", "return int(self.salt, 16) & 0x7FFFFFFF")),
+    "header-padding-checked": edited(
+        RECORDS, ("if end + 4 > len(block)", "if block[end + 4:].strip(b'\\0') or end + 4 > len(block)")
+    ),
+    "header-number-of-six-digits": _header(lambda header: {"number": header["number"] % 1_000_000}),
+    "header-first-seq-at-least-1": _header(lambda header: {"first_seq": max(1, header["first_seq"])}),
+    "header-ids-in-ascii": _header(lambda header: {"run_id": header["run_id"].encode("ascii", "replace").decode()}),
+    "segment-without-records-is-none": telling("file_read")(_empty_is_none),
     "header-wid-dropped": telling("file_read")(_without_wid),
     # ---- records
     "only-first-record": edited(FILES, ("yield from decoder.feed(chunk)", "yield from decoder.feed(chunk)[:1]")),
     "descending-seq-is-damage": _reading(_descending),
     "control-in-segment-is-damage": _as_damage(lambda item: item.get("t") == "skip"),
     "seq-of-32-bits": _each(_short_seq),
+    "repeated-record-told-once": _reading(_told_once),
+    "unknown-type-is-an-error": _each(_known_types),
     "short-record-is-damage": edited(RECORDS, ("not 1 <= length <=", "not 2 <= length <=")),
     "empty-record-taken": edited(RECORDS, ("not 1 <= length <=", "not 0 <= length <=")),
     "limit-one-less": edited(RECORDS, ("<= length <= self._max_payload:", "<= length < self._max_payload:")),
@@ -216,9 +258,23 @@ MUTANTS: dict[str, Mutation] = {
     "torn-not-told": _each(lambda item, _: None if "torn" in item else item),
     "torn-behind-damage-lost": _reading(_torn_swallowed),
     "any-tail-is-torn": _reading(_tail_torn),
+    "torn-length-is-damage": edited(
+        RECORDS,
+        (
+            "        if available < _HEAD_SIZE:\n",
+            """        if 8 <= available < _HEAD_SIZE and not 1 <= _U32.unpack_from(data, position + 4)[0] < 1 << 24:
+            return _Bad(offset, None, 'mutant')
+        if available < _HEAD_SIZE:
+""",
+        ),
+    ),
     "zeros-are-damage": edited(
         RECORDS, ("found.torn = found.torn or (found.seq is None and data[position] == 0)", "pass")
     ),
+    "damage-at-the-end-is-torn": edited(
+        RECORDS, ("if self._bad.torn else", "if self._bad.torn or self._bad.seq is None else")
+    ),
+    "half-magic-is-torn": edited(RECORDS, ("if found.is_header and self._bad:", "if False:")),
     "zeros-skipped": _each(_zeros_torn),
     "zeros-behind-damage-apart": _reading(_zeros_apart),
     "damage-without-seq": _each(lambda item, _: {**item, "seq": None} if "damage" in item else item),
@@ -250,6 +306,7 @@ MUTANTS: dict[str, Mutation] = {
     "empty-file-unknown": edited(FILES, ("if not head or head[0] == 0", "if head and head[0] == 0")),
     "zeros-are-unknown": edited(FILES, ("if not head or head[0] == 0", "if not head or head.strip(b'\\0')")),
     "anything-is-plain": edited(FILES, ('else "other"', 'else "frames"')),
+    "plain-with-errors-is-none": telling("file_read")(_errors_are_others),
     "plain-has-a-header": telling("file_read")(_plain_headed),
     # ---- writing
     "plain-written-with-header": _write_plain(lambda _, data: b"XTRKPLN1" + data),
@@ -293,6 +350,9 @@ MUTANTS: dict[str, Mutation] = {
     ),
     # ---- names
     "name-marks-quoted": edited(LAYOUT, ("0123456789-_+=@", "0123456789-_")),
+    "name-letters-alone": edited(LAYOUT, ("0123456789-_+=@", "_+=@")),
+    "name-odd-marks-kept": edited(LAYOUT, ("0123456789-_+=@", "0123456789-_+=@~:")),
+    "name-hex-counts-as-capitals": edited(LAYOUT, ("_NEEDS_DIGEST.search(text)", "_NEEDS_DIGEST.search(quoted)")),
     "name-dot-kept": edited(LAYOUT, ("0123456789-_+=@", "0123456789-_+=@.")),
     "name-percent-kept": edited(LAYOUT, ("0123456789-_+=@", "0123456789-_+=@%")),
     "name-quoted-by-letters": edited(

@@ -211,6 +211,27 @@ MUTANTS: dict[str, Mutation] = {
     "run-from-payload": _reading(_run_from_payload),
     "workers-merged": _reading(_merged),
     "session-derived-in-segment": _streams(_derived),
+    "first-seq-hides": edited(
+        LOCAL_READER,
+        (
+            "        try:\n            envelope = decode(record.payload)",
+            """        if record.seq < segment.header.first_seq:
+            return
+        try:
+            envelope = decode(record.payload)""",
+        ),
+    ),
+    "seqs-must-agree": edited(
+        LOCAL_READER,
+        (
+            "batch.add(Incoming(segment.stream,",
+            "if envelope.meta.seq == record.seq: batch.add(Incoming(segment.stream,",
+        ),
+    ),
+    "runless-in-segment-dropped": edited(
+        LOCAL_READER,
+        ("batch.add(Incoming(segment.stream,", "if envelope.run_id is not None: batch.add(Incoming(segment.stream,"),
+    ),
     "duplicates-in-spool": _streams(_twice),
     "bad-segment-stops-run": edited(
         LOCAL_READER, ("if opened is None:\n                continue", "if opened is None:\n                break")
@@ -236,11 +257,26 @@ MUTANTS: dict[str, Mutation] = {
     "lost-needs-detail": edited(
         READER, ('after_seq: Int64 | None = None\n    detail: str = ""', "after_seq: Int64\n    detail: str")
     ),
+    "lost-null-refused": edited(READER, ("read_object(_decode_lost, ", "_decode_lost(")),
+    "lost-of-no-seq-is-of-0": edited(
+        READER,
+        ("after_seq = last_seq if note.after_seq is None else note.after_seq", "after_seq = note.after_seq or 0"),
+    ),
     "lost-of-all": _reading(_lost_of_all),
     "bad-note-stops-run": _reading(_bad_notes),
     "deleted-ignored": edited(LOCAL_READER, ("if (self.folder / TOMBSTONE).exists():", "if False:")),
     "deleted-by-any-name": edited(
         LOCAL_READER, ("if (self.folder / TOMBSTONE).exists():", 'if [*self.folder.glob(f"{TOMBSTONE}*")]:')
+    ),
+    "tombstone-by-content": edited(
+        LOCAL_READER,
+        (
+            "if (self.folder / TOMBSTONE).exists():",
+            "if (tomb := self.folder / TOMBSTONE).exists() and tomb.read_bytes() == self.folder.name.encode():",
+        ),
+    ),
+    "access-null-refused": edited(
+        LOCAL_NOTES, ("read_object(_decode_access, path.read_bytes())", "_decode_access(path.read_bytes())")
     ),
     "access-ignored": edited(TESTEE, ('"access": access_told(store, state.run_id)', '"access": None')),
     "no-access-is-public": edited(
@@ -250,6 +286,10 @@ MUTANTS: dict[str, Mutation] = {
     "bad-access-is-nobodys": edited(TESTEE, ('return {"unreadable": True}', "return None")),
     "access-of-another-taken": edited(LOCAL_NOTES, ("if safe_name(kept.run_id) != folder.name:", "if False:")),
     "ship-ignored": _set("shipped", None),
+    "ship-null-refused": edited(
+        SHIPPING, ("read_object(_decode_note, path.read_bytes())", "_decode_note(path.read_bytes())")
+    ),
+    "misnamed-notes-taken": edited(SHIPPING, (" and path == ship_path(run_dir, kept[0].session_id)", "")),
     "ship-of-another-taken": edited(SHIPPING, ("if found and found[0] == stream else None", "if found else None")),
     "trimmed-is-lost": _streams(_trimmed_lost),
     "trimmed-hides": _streams(_trimmed_hidden),
@@ -280,5 +320,6 @@ MUTANTS: dict[str, Mutation] = {
     "trims-served": edited(SHIPPING, (" or (run_dir.parent.parent / SERVED).exists()", "")),
     "trims-live-segment": edited(SHIPPING, ("is_locked(lock_path(run_dir, stream.session_id)) is False", "True")),
     "trim-untold": edited(SHIPPING, ("    write_note(run_dir, stream, note, durable=True)\n", "")),
+    "ends-one-byte-less": edited(SHIPPING, ("_ENDS_MAX: Final = 64 * 1024", "_ENDS_MAX: Final = 64 * 1024 - 1")),
     "trim-without-ends": edited(SHIPPING, ("    _keep_ends(note, [", "    len([")),
 }
