@@ -211,11 +211,6 @@ def reject_cases(g: Emitting) -> None:
         start(key="sesame"), CONNECT, HELLO, send(control("reject", code="unauthorized")),
         connection("wanted", within=120_000), level="SHOULD",
     )  # fmt: skip
-    g.one(
-        "refused-for-its-key-and-mended", "DLV-8.7", "at the next attempt the key is right, and everything comes",
-        start(key="sesame"), metric("m3"), CONNECT, HELLO, send(control("reject", code="unauthorized")),
-        connection("wanted", within=120_000), session(), expect(saw("run_start", 1), saw("metric", 3)), level="SHOULD", kind="boundary",
-    )  # fmt: skip
 
 
 def open_cases(g: Emitting) -> None:

@@ -14,6 +14,7 @@ from generate.emitting import (
     Emitting,
     ack,
     call,
+    connection,
     control,
     do,
     expect,
@@ -22,6 +23,7 @@ from generate.emitting import (
     saw,
     send,
     session,
+    start,
     tick,
 )
 
@@ -164,3 +166,9 @@ def refusal_cases(g: Emitting) -> None:
             metric("m3"), session(), expect(saw("metric")), ack(2, status="error", error=error), tick(500), OPEN,
             ack(2), expect(saw("metric", 3)), kind="boundary", kills="emitter-final-by-prefix",
         )  # fmt: skip
+    g.one(
+        "refused-for-its-key-and-mended", "DLV-8.7", "at the next attempt the key is right, and everything comes",
+        start(key="sesame"), metric("m3"), CONNECT, HELLO, send(control("reject", code="unauthorized")),
+        connection("wanted", within=120_000), session(), expect(saw("run_start", 1), saw("metric", 3)),
+        level="SHOULD", kind="boundary",
+    )  # fmt: skip

@@ -6,7 +6,10 @@ from typing import Any
 
 from generate.dsl import Json
 from generate.emitting import (
+    CONNECT,
+    HELLO,
     Emitting,
+    ack,
     call,
     do,
     expect,
@@ -56,7 +59,7 @@ def event_cases(g: Emitting) -> None:
     """Each call and its event."""
     here = session()
     g.one(
-        "each-call", "EVT-1 ENV-7.2", "each call of a training becomes the event that it is for",
+        "each-call", "EVT-1 ENV-7.2 EMT-3.1 EMT-5 EMT-5.1 EMT-5.3 EVT-LOG-2 EVT-TAGS-2.2 FRM-3.10", "each call of a training becomes the event that it is for",
         here, call("param", key="lr", value=0.1), expect(saw("param", 3, key="lr", value=0.1)),
         metric("loss", 0.5, step=7), expect(saw("metric", 4, key="loss", value=0.5, step=7)),
         call("metrics", values={"a": 1.5, "b": 2.5}, step=8),
@@ -86,7 +89,14 @@ def event_cases(g: Emitting) -> None:
         ), kills="emitter-nested-params-whole",
     )  # fmt: skip
     g.one(
-        "param-without-a-map", "EVT-PARAM-2.1", "a list is a leaf, and a map without members is one",
+        "nested-params-opaque-leaf", "EVT-PARAM-2 EVT-PARAM-2.1 EMT-5", "a leaf without a form costs none of the others",
+        here, tagged("param", {"key": "opt"}, value={"t": "obj", "v": [["a", OPAQUE], ["b", {"t": "int", "v": "1"}]]}),
+        expect(saw("param", 3, key="opt", nested_key=["a"], value={"$re": "."}),
+               saw("param", 4, key="opt", nested_key=["b"], value=1)), kind="invalid",
+        kills="emitter-nested-params-whole emitter-drops-opaque-values",
+    )  # fmt: skip
+    g.one(
+        "param-without-a-map", "EVT-PARAM-2.1 EVT-PARAM-2", "a list is a leaf, and a map without members is one",
         here, call("param", key="layers", value=[64, {"units": 10}]), call("param", key="none", value={}),
         expect(saw("param", 3, key="layers", value=[64, {"units": 10}]), saw("param", 4, key="none", value={})),
         kind="boundary",
@@ -101,6 +111,12 @@ def event_cases(g: Emitting) -> None:
         here, QUIET, log("x", level="shout"), expect(saw("log", 3, msg="x", level={"$in": ["debug", "info", "warning",
         "error"]})),
         do("lines", min=1), kind="invalid", kills="emitter-any-log-level",
+    )  # fmt: skip
+    g.one(
+        "log-level-in-capitals", "EVT-LOG-2", "case counts: it is no level of the set, either",
+        here, QUIET, log("x", level="ERROR"), expect(saw("log", 3, msg="x", level={"$in": ["debug", "info", "warning",
+        "error"]})),
+        do("lines", min=1), kind="boundary", kills="emitter-any-log-level",
     )  # fmt: skip
     g.one(
         "checksum-bare", "VAL-8", "a writer's form has the name of the hash before it",
@@ -143,6 +159,11 @@ def start_cases(g: Emitting) -> None:
         kind="boundary", kills="emitter-forgets-the-experiment",
     )  # fmt: skip
     g.one(
+        "experiment-and-a-stream-to-open", "EVT-1.5", "control events have the text, too",
+        start(run_id="a", experiment_id="e"), CONNECT, HELLO, do("welcome"), expect(saw("open", run_id="a")), ack(0),
+        expect(saw("run_start", 1), saw("status", 2, run_id="a")), kind="boundary", kills="emitter-object-in-open",
+    )  # fmt: skip
+    g.one(
         "neither", "EVT-1.6", "without either a text is enough",
         session(), expect(saw("run_start", 1, run_id="a")), level="SHOULD", kind="boundary",
     )  # fmt: skip
@@ -157,7 +178,7 @@ def start_cases(g: Emitting) -> None:
         ("slashes", "a/b c:d", "never"),
     ):
         g.one(
-            f"run-id-{name}", "EVT-1.7", "1,024 bytes of UTF-8, of whatever letters",
+            f"run-id-{name}", "EVT-1.7 EMT-3", "1,024 bytes of UTF-8, of whatever letters",
             {**start(run_id=run), "raises": raises}, session(), expect(saw("run_start", 1, run_id=run)),
             kind="boundary",
         )  # fmt: skip
@@ -221,7 +242,7 @@ def nonsense_cases(g: Emitting) -> None:
         kind="invalid", level="INFO",
     )  # fmt: skip
     g.one(
-        "many-refusals-are-few-lines", "EMT-3.2", "a warning at each step would fill the log",
+        "many-refusals-are-few-lines", "EMT-3.2 EMT-3.1 ENV-4.5", "a warning at each step would fill the log",
         here, QUIET, {**tagged("metric", {"key": "loss"}, value=OPAQUE), "times": 300}, do("lines", min=1, max=30),
         do("counts", are={"refused": 300}), *after, kind="boundary", kills="emitter-warns-each-time",
     )  # fmt: skip
@@ -262,6 +283,12 @@ def nonsense_cases(g: Emitting) -> None:
             f"half-a-character-{name}", "EMT-5.3 JSN-3.1", "strings of the language can hold what no UTF-8 can",
             here, step, expect(wanted), needs=["lone_surrogates"], kind="invalid",
         )  # fmt: skip
+    g.one(
+        "whole-character", "EMT-5.3 JSN-3.1", "two halves that are one character are no half: it stays as it is",
+        here, log("a\U0001f600b"), tagged("param", {"key": "s"}, value={"t": "str", "v": "\U0010ffff"}),
+        expect(saw("log", 3, msg="a\U0001f600b"), saw("param", 4, value="\U0010ffff")), kind="boundary",
+        kills="emitter-escapes-characters-of-two-halves",
+    )  # fmt: skip
 
 
 def number_cases(g: Emitting) -> None:
@@ -304,7 +331,14 @@ def size_cases(g: Emitting) -> None:
         kills="emitter-drops-long-events emitter-cut-without-a-note",
     )  # fmt: skip
     g.one(
-        "message-that-fits", "FRM-3.11", "nothing is cut before it must be",
+        "long-message-within-bounds", "FRM-3.8 FRM-3.11 FRM-3.12 FRM-3.14 FRM-3.15",
+        "what is long, and not too long, is sent whole, with no note of a cut",
+        here, bulk("log", {"level": "error", "fields": {"n": 1}}, "msg", text="x", times=950_000),
+        expect(saw("log", 3, msg={"$re": "^x{950000}$"}, level="error", fields={"$is": {"n": 1}})),
+        kills="emitter-cuts-too-early",
+    )  # fmt: skip
+    g.one(
+        "message-that-fits", "FRM-3.11 FRM-3.8", "nothing is cut before it must be",
         here, bulk("log", {}, "msg", text="y", times=1_040_000), expect(saw("log", 3, msg={"$re": "^y{1040000}$"})),
         kind="boundary", kills="emitter-cuts-too-early",
     )  # fmt: skip
@@ -332,10 +366,25 @@ def size_cases(g: Emitting) -> None:
         kills="emitter-drops-long-events emitter-map-cut-in-silence",
     )  # fmt: skip
     g.one(
+        "message-within-max-frame", "FRM-3.9", "what the collector's limit allows is sent whole",
+        bulk("log", {}, "msg", text="w", times=60_000), session(limits={"max_frame": 65_536}),
+        expect(saw("log", 3, msg={"$re": "^w{60000}$"})), kills="emitter-takes-half-of-max-frame",
+    )  # fmt: skip
+    g.one(
         "long-batch", "FRM-3.10 ENV-4.1", "it is split: every metric in exactly one event, all at the same step",
         here, bulk("metrics", {"step": 11}, "values", names="some/long/metric/name-@n@", count=60_000, value=0.5),
         do("batches", count=60_000, step=11), kind="boundary",
         kills="emitter-drops-long-events emitter-split-loses-metrics emitter-split-without-step",
+    )  # fmt: skip
+    g.one(
+        "nothing-cut-nothing-in-a-file", "FRM-3.13", "no file is reported for a text that was sent whole",
+        here, bulk("log", {}, "msg", text="x", times=500_000), expect(saw("log", 3)),
+        never(saw("artifact"), ms=500), level="SHOULD",
+    )  # fmt: skip
+    g.one(
+        "name-that-fits", "FRM-3.14", "a name that can't be shortened, and needn't be",
+        here, bulk("metric", {"value": 1.0}, "key", text="k", times=1_040_000),
+        expect(saw("metric", 3, key={"$re": "^k{1040000}$"})), kind="boundary", kills="emitter-drops-long-names",
     )  # fmt: skip
     g.one(
         "full-text-in-a-file", "FRM-3.13", "what was cut off isn't lost",
@@ -343,7 +392,7 @@ def size_cases(g: Emitting) -> None:
         level="SHOULD", kind="boundary", kills="emitter-throws-texts-away",
     )  # fmt: skip
     g.one(
-        "too-large-for-ever", "FRM-3.14 ENV-4.5 FRM-3.8", "a name can't be shortened: no event, and no seq",
+        "too-large-for-ever", "FRM-3.14 ENV-4.5 FRM-3.8 CTL-6.2", "a name can't be shortened: no event, and no seq",
         here, QUIET, bulk("metric", {"value": 1.0}, "key", text="k", times=1_200_000), metric("after"),
         expect(saw("metric", 3, key="after")), do("lines", min=1), kind="invalid",
         kills="emitter-too-large-takes-a-seq",

@@ -71,7 +71,7 @@ def _losses(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s")
     group.folds(
-        "fld-lost-at-its-seq", "FLD-6.6", "the event that it names proves nothing",
+        "fld-lost-at-its-seq", "FLD-6.6 FLD-6.1", "the event that it names proves nothing",
         feed(who.start(), who.metric(1), who.metric(2)), who.lost("vanished", 9000, 3),
         run(status="lost"),
         kind="boundary", kills="vanished-needs-a-later-seq losses-ignored",
@@ -133,6 +133,15 @@ def _observers(group: Collecting) -> None:
         feed(worker.start(), worker.end("completed"), watcher.start(observer=True)), watcher.lost("died", 9000, 1),
         run(status="completed", ended=1020),
         kind="boundary", kills="silent-observers-vote",
+    )  # fmt: skip
+    one, two = Worker("s1", wid="l1", at=1000), Worker("s2", wid="l2", at=2000)
+    group.folds(
+        "fld-observers-alone", "FLD-2.7 FLD-2.5 FLD-2.6", "where there are only observers the last of them gives the name",
+        feed(
+            one.start(observer=True, name="first", source={"git_commit": "c1"}), two.start(observer=True, name="second"),
+        ),
+        run(name="second", source={"git_commit": "c1"}),
+        kind="boundary", kills="observers-give-nothing first-given-wins",
     )  # fmt: skip
     child, watcher = Worker("s1", wid="w1"), Worker("s2", wid="launcher")
     group.folds(
@@ -292,7 +301,7 @@ def _known(group: Collecting) -> None:
         feed(one.start(), two.start()), delete("a"), feed(one.metric(1), two.metric(2), one.end(), two.end()),
         unknown(of="a"), run("b", status="completed", series={"k": {"count": 1}}),
         points({"value": 2}, of="b"),
-        kind="boundary", kills="deleted-runs-come-back deletion-takes-all",
+        kills="deleted-runs-come-back deletion-takes-all",
     )  # fmt: skip
     who = Worker("s")
     group.tells(

@@ -30,7 +30,7 @@ def add(group: Collecting) -> None:
 def _series(group: Collecting) -> None:
     who = Worker("s")
     group.folds(
-        "fld-series-by-step", "FLD-3 FLD-3.1", "by step, and those without one at the end",
+        "fld-series-by-step", "FLD-3 FLD-3.1 FLD-2.8", "by step, and those without one at the end",
         feed(
             who.start(), who.metric(0), who.metric(1, step=7),
             who.metric(2, step=-1), who.metric(3), who.metric(4, step=0), who.metric(5, step=10),
@@ -40,7 +40,7 @@ def _series(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s")
     group.folds(
-        "fld-series-same-step", "FLD-3 FLD-3.2", "points with the same step are all kept, by seq",
+        "fld-series-same-step", "FLD-3 FLD-3.2 EVT-METRIC-1.1", "points with the same step are all kept, by seq",
         feed(who.start(), who.metric(1, step=1, ts=900), who.metric(2, step=1, ts=800), who.metric(3, step=1, ts=700)),
         values(1, 2, 3), run(series={"k": {"count": 3, "last": 3}}),
         kind="boundary", kills="one-point-a-step points-by-time",
@@ -72,6 +72,20 @@ def _series(group: Collecting) -> None:
         feed(old.start(), new.start(), old.metric(1, seq=9, ts=9000), new.metric(2, seq=2, ts=6000)),
         run(series={"k": {"last": 2}}),
         kills="last-by-time",
+    )  # fmt: skip
+    who = Worker("s")
+    group.folds(
+        "fld-series-greatest-step", "FLD-3.1 FLD-3", "no step is behind all steps, the greatest there is included",
+        feed(who.start(), who.metric(3), who.metric(2, step=2**63 - 1), who.metric(1, step=-(2**63))),
+        values(1, 2, 3),
+        kind="boundary", kills="null-steps-first",
+    )  # fmt: skip
+    one, two = Worker("s1", wid="w1"), Worker("s2", wid="w2")
+    group.folds(
+        "fld-series-last-tie", "FLD-3.4 FLD-2.1", "at the same time that of the greater worker id, whatever the seq",
+        feed(one.start(), two.start(), one.metric(1, seq=9, ts=9000), two.metric(2, seq=2, ts=9000)),
+        run(series={"k": {"count": 2, "last": 2}}),
+        kind="boundary", kills="last-by-seq",
     )  # fmt: skip
     who = Worker("s")
     group.folds(
@@ -267,11 +281,11 @@ def _rewinds(group: Collecting) -> None:
         "fld-rewind-none", "FLD-8.3", "without rewind_to nothing is hidden",
         feed(old.start(), old.metric(1, step=9), new.start(resume={"sids": ["s1"]}), new.metric(2, step=1)),
         points({"value": 2}, {"value": 1}, hidden=[]),
-        kind="boundary", kills="absent-rewind-is-zero",
+        kills="absent-rewind-is-zero",
     )  # fmt: skip
     old, new = Worker("s1", at=1000), Worker("s2", at=5000)
     group.folds(
-        "fld-rewind-no-step", "FLD-8.3", "points without a step are never hidden",
+        "fld-rewind-no-step", "FLD-8.3 FLD-8.2", "points without a step are never hidden",
         feed(old.start(), old.metric(1), old.metric(2, step=1), new.start(resume={"sids": ["s1"], "rewind_to": 0})),
         points({"value": 1}, hidden=[{"value": 2}]),
         kind="boundary", kills="rewind-hides-null-steps rewind-hides-nothing",
@@ -371,7 +385,7 @@ def _parameters(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s")
     group.folds(
-        "fld-unknown-type", "ENV-5.6 ENV-5", "an event of an unknown type takes its seq and changes nothing else",
+        "fld-unknown-type", "ENV-5.6 ENV-5 ENV-5.5", "an event of an unknown type takes its seq and changes nothing else",
         feed(
             who.start(name="n"),
             who.event("later", {"name": "x", "status": "failed", "key": "k", "value": 9, "tags": {"x": "y"}}),
@@ -382,6 +396,12 @@ def _parameters(group: Collecting) -> None:
             streams=[stream(has=[[1, 3]], gaps=[])],
         ),
         kills="unknown-types-dropped unknown-types-set-the-name",
+    )  # fmt: skip
+    group.folds(
+        "fld-unknown-type-alone", "ENV-5.6", "of a run that has sent nothing else, it is still an event",
+        feed(Worker("s").event("later", {"name": "x", "status": "failed"})),
+        run(status="pending", name=None, started=None, ended=None, streams=[stream(has=[[1, 1]])]),
+        kind="boundary", kills="unknown-types-dropped unknown-types-set-the-name",
     )  # fmt: skip
     control = [event("later", {"run_id": "a"}, seq=seq, sid="t") for seq in (0, -1)]
     who = Worker("s")

@@ -25,12 +25,12 @@ def add(group: Collecting) -> None:
 def _votes(group: Collecting) -> None:
     who = Worker("s")
     group.folds(
-        "fld-vote-of-start", "FLD-4 FLD-4.3", "a run_start and nothing more: running",
+        "fld-vote-of-start", "FLD-4 FLD-4.3 FLD-5.4", "a run_start and nothing more: running",
         feed(who.start()), run(status="running", ended=None),
         kills="no-vote-before-the-end",
     )  # fmt: skip
     group.folds(
-        "fld-vote-of-end", "FLD-4 FLD-4.3", "a run_end alone votes, its run_start lost on the way",
+        "fld-vote-of-end", "FLD-4 FLD-4.3 STR-6.3", "a run_end alone votes, its run_start lost on the way",
         feed(Worker("s").end("failed", seq=5)), run(status="failed", started=None),
         kind="boundary", kills="no-vote-without-start",
     )  # fmt: skip
@@ -96,7 +96,7 @@ def _votes(group: Collecting) -> None:
     )  # fmt: skip
     one, two, three = Worker("s1"), Worker("s2", at=2000), Worker("s3", at=3000)
     group.folds(
-        "fld-vote-superseded-by-superseded", "FLD-4.1", "who was superseded itself has still taken the vote it took",
+        "fld-vote-superseded-by-superseded", "FLD-4.1 FLD-5.7 FLD-8", "who was superseded itself has still taken the vote it took",
         feed(
             one.start(), one.end("failed"), two.start(resume={"sids": ["s1"]}), two.end("killed"),
             three.start(resume={"sids": ["s2"]}), three.end("completed"),
@@ -233,6 +233,13 @@ def _sizes(group: Collecting) -> None:
         feed(old.start(world_size=8), old.end("killed"), new.start(world_size=1, resume={"sids": ["s1"]}), new.end("completed")),
         run(status="completed"),
         kills="world-size-of-superseded",
+    )  # fmt: skip
+    old, new = Worker("s1", wid="w1"), Worker("s2", wid="w1", at=2000)
+    group.folds(
+        "fld-size-of-superseded-alone", "FLD-5.3", "nobody names a size any more: one worker is enough",
+        feed(old.start(world_size=8), old.end("killed"), new.start(resume={"sids": ["s1"]}), new.end("completed")),
+        run(status="completed"),
+        kind="boundary", kills="world-size-of-superseded",
     )  # fmt: skip
     group.folds(
         "fld-size-zero", "EVT-RUN_START-7.3 FLD-5.2", "0, and less, is no size",

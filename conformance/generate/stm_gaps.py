@@ -28,7 +28,7 @@ def _conflicts(group: Collecting) -> None:
     who = Worker()
     start, first, second = who.start(), who.metric(1), who.metric(2, seq=2)
     group.tells(
-        "str-conflict", "STR-5 STR-5.1", "the first that came stands, and the conflict is counted",
+        "str-conflict", "STR-5 STR-5.1 STR-4 STR-4.1 DLV-6.2", "the first that came stands, and the conflict is counted",
         feed(start, first, second), feed(who.end()),
         values(1),
         run(series={"k": {"count": 1, "last": 1}}, streams=[stream(has=[[1, 3]], conflicts=1)], status="completed"),
@@ -43,7 +43,7 @@ def _conflicts(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker()
     group.tells(
-        "str-conflict-other-type", "STR-5 STR-5.1", "another type under the same seq",
+        "str-conflict-other-type", "STR-5 STR-5.1 STR-4.1 STR-4.2", "another type under the same seq",
         feed(who.start(), who.metric(1), who.log("late", seq=2), who.log("next", seq=3)),
         run(series={"k": {"count": 1}}, logs=[{"p": {"msg": "next"}}], streams=[stream(has=[[1, 3]], conflicts=1)]),
         kind="invalid", kills="conflict-last-wins conflicts-not-counted",
@@ -146,7 +146,7 @@ def _gaps(group: Collecting) -> None:
     who = Worker()
     start = who.start()
     group.tells(
-        "str-gap-narrowed", "STR-6.2", "late events are taken, and narrow the gap until it is none",
+        "str-gap-narrowed", "STR-6.2 STR-6.4", "late events are taken, and narrow the gap until it is none",
         feed(start, who.metric(9, seq=9)),
         run(streams=[stream(gaps=[[2, 8]])]),
         feed(who.metric(5, seq=5), source="y"),
@@ -166,7 +166,7 @@ def _gaps(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker()
     group.folds(
-        "str-gap-of-a-damaged-frame", "STR-6 ERR-4", "a payload that must be refused costs its own seq alone",
+        "str-gap-of-a-damaged-frame", "STR-6 ERR-4 STR-4 STR-6.2", "a payload that must be refused costs its own seq alone",
         feed(who.start(), text(dump(who.metric(1)).replace('"value":1', '"value":[]')), text("{}"), text("x"), who.metric(2, seq=3)),
         run(status="running", series={"k": {"count": 1}}, streams=[stream(has=[[1, 1], [3, 3]], gaps=[[2, 2]])]),
         kind="invalid", kills="gap-refuses-the-rest gaps-not-told",
@@ -211,6 +211,13 @@ def _skips(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker()
     group.folds(
+        "str-skip-and-refused", "STR-7.1 STR-7.3 ENV-2", "an event that comes in spite of a skip and must be refused has not come",
+        feed(who.start(), skip(2, 4), {**who.metric(1, seq=3), "v": 9}, who.metric(2, seq=5)),
+        run(series={"k": {"count": 1}}, streams=[stream(has=[[1, 1], [5, 5]], gaps=[], lost=[[2, 4]])]),
+        kind="invalid", kills="refused-events-are-folded",
+    )  # fmt: skip
+    who = Worker()
+    group.folds(
         "str-skip-over-what-came", "STR-7.1 STR-4.1", "a skip of what is there takes nothing away",
         feed(who.start(), who.metric(1), who.metric(2), skip(1, 3)),
         run(series={"k": {"count": 2}}, streams=[stream(has=[[1, 3]], gaps=[], lost=[])]),
@@ -218,21 +225,21 @@ def _skips(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker()
     group.folds(
-        "str-skip-overlapping", "STR-7", "skips that overlap and touch are one loss",
+        "str-skip-overlapping", "STR-7 STR-7.3", "skips that overlap and touch are one loss",
         feed(who.start(), skip(2, 5), skip(4, 8), skip(9, 9), skip(3, 4), who.metric(1, seq=10)),
         run(streams=[stream(gaps=[], lost=[[2, 9]])]),
         kind="boundary", kills="last-skip-counts skips-ignored",
     )  # fmt: skip
     who = Worker()
     group.folds(
-        "str-skip-at-the-end", "STR-7", "the last events of a stream may be lost",
+        "str-skip-at-the-end", "STR-7 STR-7.3", "the last events of a stream may be lost",
         feed(who.start(), who.metric(1), skip(3, 9)),
         run(streams=[stream(has=[[1, 2]], gaps=[], lost=[[3, 9]], last_seq=2)]),
         kind="boundary", kills="skips-ignored skips-count-as-last-seq",
     )  # fmt: skip
     who = Worker()
     group.folds(
-        "str-skip-of-nothing", "CTL-9.1", "a skip that ends before it begins, or begins below 1, is ignored",
+        "str-skip-of-nothing", "CTL-9.1 STR-7 STR-7.3", "a skip that ends before it begins, or begins below 1, is ignored",
         feed(who.start(), skip(4, 2), skip(0, 3), skip(-5, -1), who.metric(1, seq=5)),
         run(streams=[stream(gaps=[[2, 4]], lost=[])]),
         kind="invalid", kills="skips-of-nothing-taken",

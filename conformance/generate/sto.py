@@ -77,8 +77,8 @@ def _events(g: Stores) -> None:
     g.kept("sto-events-stream", "FLD-12.1 STR-1", "of each event its run, worker and session", put(mine(metric(seq=1), wid="r0"), mine(metric(seq=1), wid="r1"), mine(metric(seq=1, run_id="b"))), ALL, there(mine(metric(seq=1), wid="r0"), mine(metric(seq=1), wid="r1")), there(mine(metric(seq=1, run_id="b")), run="b"), kills="wid-dropped")
     g.kept("sto-events-order", "FLD-12.1 ENV-4.7", "events come in any order of seq", put(mine(log(seq=3))), put(mine(log(seq=1))), ALL, put(mine(log(seq=2))), there(mine(log(seq=1)), mine(log(seq=2)), mine(log(seq=3))), kind="boundary", kills="only-ascending-seqs")
     g.kept("sto-events-none", "FLD-9.2", "a run that never was is unknown", put(mine(log(seq=1))), ALL, {"do": "unknown", "run_id": "b"}, kind="boundary", kills="unknown-is-known")
-    g.kept("sto-batch-with-error", "FLD-12 FLD-12.3 ERR-4", "a payload that is refused costs itself alone", put_raw(dump(mine(log(seq=1))), "{]", dump(mine(log(seq=3)))), ALL, there(mine(log(seq=1)), mine(log(seq=3))), kind="invalid", kills="error-drops-batch")
-    g.kept("sto-batch-with-missing", "FLD-12.3", "so does one without a required member", put_raw(dump(mine(log(seq=1))), '{"t":"metric","v":1,"m":{"seq":2,"ts":1},"p":{"run_id":"a"}}', dump(mine(log(seq=3)))), ALL, there(mine(log(seq=1)), mine(log(seq=3))), kind="invalid", kills="error-drops-batch")
+    g.kept("sto-batch-with-error", "FLD-12 FLD-12.3 ERR-4 FLD-12.1", "a payload that is refused costs itself alone", put_raw(dump(mine(log(seq=1))), "{]", dump(mine(log(seq=3)))), ALL, there(mine(log(seq=1)), mine(log(seq=3))), kind="invalid", kills="error-drops-batch")
+    g.kept("sto-batch-with-missing", "FLD-12.3 FLD-12.2", "so does one without a required member", put_raw(dump(mine(log(seq=1))), '{"t":"metric","v":1,"m":{"seq":2,"ts":1},"p":{"run_id":"a"}}', dump(mine(log(seq=3)))), ALL, there(mine(log(seq=1)), mine(log(seq=3))), {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 1], [3, 3]]}, kind="invalid", kills="error-drops-batch")
     g.kept("sto-cursor", "FLD-12.2 DLV-6.1", "the cursor of a stream", put(start, one, two), ALL, {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 3]]}, kills="cursor-forgotten")
     g.kept("sto-cursor-gap", "FLD-12.2 DLV-6.1 STR-6.1", "with its gaps", put(start), put(three), ALL, {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 1], [4, 4]]}, kind="boundary", kills="cursor-forgotten cursor-without-gaps")
     g.kept("sto-cursor-filled", "FLD-12.2 STR-6.2", "a late event narrows a gap", put(start, three), ALL, put(one), {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 2], [4, 4]]}, kind="boundary", kills="cursor-without-gaps")
@@ -98,7 +98,7 @@ def _events(g: Stores) -> None:
     # ---- derived ids
     bare = event("run_start", {"run_id": "a"}, seq=1, ts=1000)
     told = {"do": "events", "run_id": "a", "is": [{"sid": "legacy-1000", "seq": 1, "event": bare}, {"sid": "legacy-1000", "seq": 2, "event": log()}], "exact": True}
-    g.kept("sto-derived-id-not-in-payload", "STR-2.7", "a derived session id stands in no payload that is given back", put(bare, log()), ALL, told, kind="boundary", kills="derived-id-in-payload")
+    g.kept("sto-derived-id-not-in-payload", "STR-2.7", "a derived session id stands in no payload that is given back", put(bare, log()), ALL, told, kills="derived-id-in-payload")
     zero = {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 2, "event": log()}], "exact": True}
     g.kept("sto-derived-id-0-not-in-payload", "STR-2.7 STR-2.2", "nor does that of an event before any run_start", put(log()), ALL, zero, kind="boundary", kills="derived-id-in-payload")
     # ---- bytes
@@ -114,15 +114,16 @@ def _duplicates(g: Stores) -> None:
     one, two = mine(metric(0.5, seq=1)), mine(metric(0.5, seq=2))
     points = {"do": "points", "run_id": "a", "key": "k", "is": [point(None, 0.5, 1), point(None, 0.5, 2)]}
     g.kept("sto-duplicate", "DLV-6.1 DLV-6.2 STR-4", "events that come again after it was opened again change nothing", put(one, two), ALL, put(one, two), there(one, two), points, kills="duplicates-after-reopen")
-    g.kept("sto-duplicate-in-part", "DLV-6.1 STR-4.1", "of a batch only what is new is taken", put(one), ALL, put(one, two), ALL, there(one, two), points, kind="boundary", kills="duplicates-after-reopen")
+    g.kept("sto-duplicate-in-part", "DLV-6.1 STR-4.1 FLD-12.4", "of a batch only what is new is taken", put(one), ALL, put(one, two), ALL, there(one, two), points, kind="boundary", kills="duplicates-after-reopen")
     again = '{"v":1,"t":"metric","m":{"ts":1,"seq":1,"sid":"' + SID + '"},"p":{"value":5e-1,"key":"k","run_id":"a"}}'
     g.kept("sto-duplicate-written-otherwise", "STR-4.2 DLV-6.1", "the same event in another writing is a duplicate", put(one), ALL, put_raw(again), there(one), kind="boundary", kills="duplicates-after-reopen")
     other = mine(metric(7.0, seq=1))
-    g.kept("sto-conflict", "STR-5 DLV-6.1", "another event of the same identity: the first stands", put(one), ALL, put(other), there(one), {"do": "points", "run_id": "a", "key": "k", "is": [point(None, 0.5, 1)]}, kind="invalid", kills="last-write-wins duplicates-after-reopen")
+    g.kept("sto-conflict", "STR-5 DLV-6.1 DLV-6.2 FLD-12.4", "another event of the same identity: the first stands", put(one), ALL, put(other), there(one), {"do": "points", "run_id": "a", "key": "k", "is": [point(None, 0.5, 1)]}, kind="invalid", kills="last-write-wins duplicates-after-reopen")
     g.kept("sto-conflict-after", "STR-5", "also after it was opened again behind it", put(one), put(other), ALL, there(one), kind="boundary", kills="last-write-wins")
     bare, second = log("x", seq=1), log("y", seq=1)
     both: Json = {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 1, "event": bare}], "aside": [{"event": second}]}
     g.kept("sto-ambiguous", "STR-8.1 STR-5", "of two events of one derived identity both payloads are kept, and the first stands", put(bare), put(second), ALL, both, kind="invalid", kills="aside-dropped aside-forgotten")
+    g.kept("sto-ambiguous-not", "STR-8.1 STR-4.1", "the same payload twice is one event, and no other is kept", put(bare), put(bare), ALL, put(bare), {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 1, "event": bare}], "exact": True}, kills="duplicates-after-reopen")
     g.kept("sto-ambiguous-one-batch", "STR-8.1", "also where they come at once", put(bare, second), ALL, both, kind="boundary", kills="aside-dropped aside-forgotten")
 
 
@@ -228,6 +229,7 @@ def _history(g: Stores) -> None:
     g.kept("sto-history-late", "FLD-2.9 FLD-2 EVT-PARAM-1.4", "an earlier write that comes late is history", put(setting(2, 2)), ALL, put(setting(1, 1)), history((1, 1), (2, 2)), kind="boundary", kills="history-dropped current-is-last-to-come")
     g.kept("sto-history-same", "FLD-2.9", "the same value written again is a write", put(setting(1, 1), setting(1, 2)), ALL, history((1, 1), (1, 2)), kind="boundary", kills="history-dropped")
     g.kept("sto-history-kinds", "FLD-2.9 FLD-12.3", "values of any kind", put(setting(None, 1), setting(True, 2), setting([1, {"a": "b"}], 3), setting({"$float": "NaN"}, 4), setting("NaN", 5), setting(1.0, 6)), ALL, history((None, 1), (True, 2), ([1, {"a": "b"}], 3), ({"$float": "NaN"}, 4), ("NaN", 5), (1.0, 6)), kind="boundary", kills="history-dropped")
+    g.kept("sto-history-refused", "FLD-2.9 ENV-2", "a write in an event that is refused is none of its history", put(setting(1, 1), {**setting(2, 2), "v": 9}), ALL, put(setting(3, 3)), history((1, 1), (3, 3)), kind="invalid", kills="history-dropped history-forgotten")
     g.kept("sto-history-nested", "FLD-2.9 EVT-PARAM-1.2", "by its flat name", put(setting(1, 1, nested_key=["opt", "lr"]), setting(2, 2, nested_key=["opt", "lr"])), ALL, history((1, 1), (2, 2), name="k.opt.lr"), kind="boundary", kills="history-dropped")
 
 
