@@ -110,7 +110,7 @@ def _values(g: Group) -> None:
         _refused_or(
             g,
             f"enc-memory-{ident}",
-            "EVT-RUN_START-5.3",
+            "EVT-RUN_START-5.3 JSN-7.5",
             "a string would be read as that string, so there is no form for it: refused, or left out",
             given(start, "p", "env", "gpu_info", 0, "memory", to=value),
             left_out,
@@ -176,7 +176,7 @@ def _values(g: Group) -> None:
     _refused_or(
         g,
         "enc-integer-given-fraction",
-        "VAL-1 JSN-4.2 JSN-4.3",
+        "VAL-1 JSN-4.2 JSN-4.3 ENV-7.4",
         "a number with a fraction is no integer",
         given(metric(1, step=7), "p", "step", to=1.5),
         kills="writes-fractions-in-integer-slots",
@@ -249,7 +249,7 @@ def _depth(g: Group) -> None:
     for ident, of, path, levels in (("", param(1), "value", 61), ("-unknown-type", unknown, "a", 61)):
         g.encode_value(
             f"enc-depth-64-form{ident}",
-            "JSN-2.1 JSN-2.4 VAL-4.2",
+            "JSN-2.1 JSN-2.4 VAL-4.2 JSN-7.5",
             "64 are open at once, the last one the object of a float",
             given(of, "p", path, to=nested(math.nan, levels)),
             {"event": {**of, "p": {**of["p"], path: nested({"$float": "NaN"}, levels)}}},
@@ -302,16 +302,17 @@ def _checksums(g: Group) -> None:
         ("65-digits", "A" + DIGEST),
         ("prefix-in-capitals", f"SHA256:{DIGEST.upper()}"),
         ("no-hexadecimal", "sha256:" + "G" * 64),
+        ("no-digits", "G" * 64),
         ("empty", ""),
         ("newline", f"{DIGEST.upper()}\n"),
     ):
         g.encode(
             f"enc-checksum-other-{ident}",
-            "VAL-8.4",
+            "VAL-8.4 VAL-8" if ident == "no-digits" else "VAL-8.4",
             "a checksum of any other form stays as it is",
             artifact(text),
-            kind="valid" if ident == "md5" else "boundary",
-            kills="writes-all-checksums-small" if ident == "md5" else "",
+            kind={"md5": "valid", "no-digits": "invalid"}.get(ident, "boundary"),
+            kills={"md5": "writes-all-checksums-small", "no-digits": "writes-any-64-letters-as-sha256"}.get(ident, ""),
         )
     g.encode(
         "enc-code-hash",
@@ -323,6 +324,17 @@ def _checksums(g: Group) -> None:
 
 
 def _absence(g: Group) -> None:
+    sent = event("metric", metric(1)["p"], sid="s")
+    for ident, clauses, path in (("step", "JSN-6.4", ("p", "step")), ("wid", "ENV-3.5 JSN-6.4", ("m", "wid"))):
+        _refused_or(
+            g,
+            f"enc-null-{ident}",
+            clauses,
+            "null is no value of such a member: it is absent, and left out, or refused",
+            given(sent, *path, to=None),
+            sent,
+            kills="writes-null-for-absence",
+        )
     for ident, of, path, value in (
         ("list-for-map", log(fields={"a": 1}), "fields", []),
         ("map-for-list", param(1, nested_key=["a"]), "nested_key", {}),

@@ -18,6 +18,25 @@ WRONG: dict[str, Any] = {
     "list": {}, "map": [], "object": [], "run_id": 5, "closed": 5,
 }  # fmt: skip
 
+WRONG_KILLS = {
+    "integer": "integers-by-cast", "number": "numbers-by-javascript", "boolean": "booleans-by-truth",
+    "string": "strings-of-anything", "id": "ids-of-anything", "checksum": "checksums-of-anything",
+    "memory": "memory-of-anything", "pair": "pairs-of-anything", "list": "lists-of-anything-iterated",
+    "map": "maps-of-anything", "object": "objects-of-anything", "run_id": "run-ids-of-anything",
+    "closed": "closed-sets-by-number",
+}  # fmt: skip
+"""Which mutant takes that value."""
+
+MISSING_KILLS = {
+    "integer": "absent-integers-are-zero", "number": "absent-numbers-are-zero", "string": "absent-strings-are-empty",
+    "run_id": "absent-run-ids-are-empty", "list": "absent-lists-are-empty", "map": "absent-maps-are-empty",
+    "closed": "absent-sets-have-a-default", "free": "param-without-value",
+}  # fmt: skip
+"""Which mutant does without a required member."""
+
+LEAST_KILLS = {"checkpoint": "best-key-required", "tags": "loses-tags.tags", "summary": "loses-summary.values",
+               "ping": "empty-bodies-refused", "pong": "empty-bodies-refused"}  # fmt: skip
+
 
 def cases() -> Group:
     """Return the cases."""
@@ -70,7 +89,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
         dump(of(least)),
         of(least),
         kind="boundary",
-        kills="best-key-required" if event_type == "checkpoint" else "",
+        kills=f"{_by_kinds('optional-{}s-required', members)} {LEAST_KILLS.get(event_type, '')}",
     )
     if most != least:
         g.accept(
@@ -79,7 +98,8 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
             "every member of the table",
             dump(of(most)),
             of(most),
-            kills={"run_end": "final-metrics-dropped", "metric": "context-dropped"}.get(event_type, ""),
+            kills={"run_end": "final-metrics-dropped ", "metric": "context-dropped "}.get(event_type, "")
+            + f"loses-{event_type}.{list(members)[-1]}",
         )
     nulls = {member: None for member, row in members.items() if not row.required and row.slot.kind != "free"}
     if nulls:
@@ -89,7 +109,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
             "null in every optional member",
             dump(of({**least, **nulls})),
             of(least),
-            kills="null-is-no-absence" if event_type == "log" else "",
+            kills=_by_kinds("null-{}-refused", members) + (" null-is-no-absence" if event_type == "log" else ""),
         )
     for member, row in members.items():
         ident = f"evt-{name}-{member.replace('_', '-')}"
@@ -102,7 +122,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
                 f"{member} is required",
                 dump(of(body)),
                 "missing_field",
-                kills=f"{name}-without-{member}" if (event_type, member) in MISSING_KILLS else "",
+                kills=MISSING_KILLS[row.slot.kind] + (" metric-without-key" if ident == "evt-metric-key" else ""),
             )
     for path, slot in _slots(members):
         if slot.kind not in WRONG:
@@ -115,6 +135,7 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
             f"{'.'.join(map(str, path))} holds a value of another type",
             dump(of(wrong)),
             "bad_type",
+            kills="odd-objects-are-absence" if _has_required(slot) else WRONG_KILLS[slot.kind],
         )
         if slot.kind == "object":
             g.accept(
@@ -124,10 +145,20 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
                 dump(of(_set(most, path, {}))),
                 of(_set(most, path, {})),
                 kind="boundary",
-            ) if not any(row.required for row in slot.members.values()) else None
+                kills="empty-objects-refused",
+            ) if not _has_required(slot) else None
 
 
-MISSING_KILLS = {("param", "value"), ("metric", "key")}
+def _has_required(slot: Slot) -> bool:
+    return slot.kind == "object" and any(row.required for row in slot.members.values())
+
+
+def _by_kinds(mutant: str, members: Mapping[str, Member]) -> str:
+    """Return a mutant's name for each kind of slot that an optional member has."""
+    kinds = dict.fromkeys(row.slot.kind for row in members.values() if not row.required)
+    # what is a number, a set or a run id is no mutant's where it is absent, but where it is null
+    mutants = "integer string object list map id boolean" + (" number closed run_id" if "null" in mutant else "")
+    return " ".join(mutant.format(kind.replace("_", "-")) for kind in kinds if kind in mutants.split())
 
 
 def _slots(members: Mapping[str, Member], before: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Slot]]:

@@ -379,7 +379,7 @@ def _errors(g: Group) -> None:
     )
     g.feed(
         "frm-nul-in-payload",
-        "FRM-5.4 FRM-6.4",
+        "FRM-5.4 FRM-6.4 FRM-5.7",
         "on a connection a zero byte in a payload costs that frame alone",
         [bad([{"text": '{"v":1,"t":"'}, {"hex": "00"}, {"text": '"}'}], "bad_json"), good()],
         kind="invalid",

@@ -125,7 +125,7 @@ def _text(g: Group) -> None:
     }.items():
         g.refuse(
             f"jsn-{name}",
-            "JSN-1.3 JSN-1",
+            "JSN-1.3 JSN-1" + (" JSN-1.8" if name in {"escape-zero", "escape-x"} else ""),
             "no JSON as RFC 8259 has it",
             text,
             "bad_json",
@@ -276,7 +276,11 @@ def _text(g: Group) -> None:
         "bad_envelope",
     )
     g.refuse(
-        "jsn-name-with-space", "JSN-1.9", "a name is not trimmed", dump(OK).replace('"key"', '"key "'), "missing_field"
+        "jsn-name-with-space",
+        "JSN-1.9 ENV-6",
+        "a name is not trimmed",
+        dump(OK).replace('"key"', '"key "'),
+        "missing_field",
     )
 
 

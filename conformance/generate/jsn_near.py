@@ -86,12 +86,26 @@ def _names_and_null(g: Group) -> None:
         metric(ctx={}),
         kills="empty-objects-are-absence",
     )
+    for name, clauses, of in (
+        ("member", "JSN-6 VAL-9.1", log("x", logger=False)),
+        ("list", "JSN-6.5 VAL-9.6", param(1, nested_key=0)),
+        ("id", "JSN-6.6 VAL-9.1", event("log", log()["p"], wid=0)),
+        ("object", "JSN-6.7 VAL-9.6", metric(ctx="")),
+    ):
+        g.refuse(
+            f"jsn-falsy-{name}",
+            clauses,
+            'neither false, nor 0, nor "" is absence where it has no place: it is a value of another type',
+            dump(of),
+            "bad_type",
+            kills="falsy-is-absence",
+        )
 
 
 def _tokens(g: Group) -> None:
     g.refuse(
         "jsn-token-as-name",
-        "JSN-7 JSN-1.3",
+        "JSN-7 JSN-1.3 JSN-7.2",
         "a name is no value: no token may stand there",
         raw_param("{NaN:1}"),
         "bad_json",

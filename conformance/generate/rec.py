@@ -349,6 +349,18 @@ def _search(g: Group) -> None:
         or_pieces=[[good(log(seq=1)), bad(deep, "too_deep"), good(log(seq=3))]],
         kind="boundary",
     )
+    found = joined(silent("01 ff 02 fe"), class_="frame_too_large")
+    g.recording(
+        "rec-candidate-deep-and-malformed",
+        "FRM-6.7 FRM-6.6",
+        "behind damage such a text is a plausible frame that is refused, or it is none",
+        [found, bad(deep, "too_deep"), good(log(seq=3), verified=False)],
+        or_pieces=[
+            [joined(silent("01 ff 02 fe"), bad(deep, "bad_json"), class_="frame_too_large"), _after(3)],
+        ],
+        level="MAY",
+        kind="invalid",
+    )
     g.recording(
         "rec-messagepack",
         "MSG-1.3",

@@ -157,10 +157,10 @@ def _control(g: Stores) -> None:
 
 def _unknown(g: Stores) -> None:
     odd = mine(event("energy", {"run_id": "a", "joules": 12.5, "of": {"gpu": [1, 2.5, None]}}, seq=2))
-    g.kept("sto-unknown-type", "ENV-5.3", "an event of a type that nobody knows is kept", put(mine(log(seq=1)), odd), ALL, there(mine(log(seq=1)), odd), {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 2]]}, kills="unknown-types-dropped")
+    g.kept("sto-unknown-type", "ENV-5.3 ENV-5.9", "an event of a type that nobody knows is kept", put(mine(log(seq=1)), odd), ALL, there(mine(log(seq=1)), odd), {"do": "cursor", "run_id": "a", "sid": SID, "is": [[1, 2]]}, kills="unknown-types-dropped")
     obj = mine(event("energy", {"run_id": {"id": "a"}, "joules": 1}, seq=1))
     g.kept("sto-unknown-type-object", "ENV-5.3 ENV-5.4", "its run is named as an object", put(obj), ALL, there(obj), kind="boundary", kills="unknown-types-dropped")
-    g.kept("sto-unknown-type-no-run", "ENV-5.3 ENV-5.4", "one that names no run is no event of any", put(mine(log(seq=1)), mine(event("energy", {"joules": 1}, seq=2))), ALL, there(mine(log(seq=1))), kind="boundary", kills="no-run-filed-somewhere")
+    g.kept("sto-unknown-type-no-run", "ENV-5.3 ENV-5.4 ENV-5.9", "one that names no run is no event of any", put(mine(log(seq=1)), mine(event("energy", {"joules": 1}, seq=2))), ALL, there(mine(log(seq=1))), kind="invalid", kills="no-run-filed-somewhere")
     g.kept("sto-unknown-type-seq-0", "ENV-5.5 ENV-5.3 CTL-1.3", "one with a seq below 1 is a control event", put(mine(log(seq=1)), mine(event("energy", {"run_id": "a"}, seq=0))), ALL, there(mine(log(seq=1))), kind="invalid", kills="control-events-kept")
     known = dump(mine(metric(seq=1, colour="red")))
     g.kept("sto-unknown-member", "FRM-8.1 ENV-6", "members that nobody knows are given back", put_raw(known), ALL, {"do": "events", "run_id": "a", "is": [{"sid": SID, "seq": 1, "payload": as_parts(known)}], "exact": True}, level="SHOULD", kills="payload-re-encoded")

@@ -244,6 +244,16 @@ def _numbers(g: Group) -> None:
             reader="lenient",
             kills="lenient-refuses-booleans" if name == "true" else "",
         )
+    for word in ("true", "false"):
+        g.refuse(
+            f"val-number-{word}-in-quotes",
+            "VAL-2.9 VAL-2.11 VAL-3.2",
+            "in quotes it is a string, and no boolean",
+            dump(metric(word)),
+            "bad_type",
+            reader="lenient",
+            kills="booleans-in-quotes",
+        )
     g.accept(
         "val-number-true-in-map",
         "VAL-2.9",

@@ -62,7 +62,7 @@ def free(g: Group) -> None:
     )
     g.refuse(
         "val-free-beyond",
-        "VAL-4.1 VAL-2.4",
+        "VAL-4.1 VAL-2.4 VAL-4",
         "1e400 is no binary64",
         raw_param('{"a":[1e400]}'),
         "out_of_range",
@@ -104,6 +104,16 @@ def free(g: Group) -> None:
             kind="valid" if name in {"number", "list"} else "boundary",
             kills="float-form-too-eager" if name == "two-members" else "",
         )
+    beside = param([{"$float": "-Infinity"}, {"$float": "-infinity"}, {"$Float": "NaN"}, {"$float": "NaN "}])
+    g.accept(
+        "val-free-form-beside-others",
+        "VAL-4.3 VAL-4.4",
+        "one of these is a number, and the others are ordinary objects, for case and white space count",
+        dump(beside),
+        beside,
+        kind="invalid",
+        kills="float-forms-without-case",
+    )
     deep: Any = {"$float": "Infinity"}
     for _ in range(10):
         deep = {"a": [deep]}
@@ -289,6 +299,7 @@ def strings(g: Group) -> None:
         ("bare-capitals", digest.upper(), "VAL-8.1"),
         ("other-digest", "md5:d41d8cd98f00b204e9800998ecf8427e", "VAL-8.2"),
         ("sixty-three", digest[:63], "VAL-8.2"),
+        ("sixty-four-letters", "G" * 64, "VAL-8.1 VAL-8.2 VAL-8.3"),
         ("any-text", "none of your business", "VAL-8.2"),
         ("empty", "", "VAL-8.2"),
     ):
@@ -298,8 +309,10 @@ def strings(g: Group) -> None:
             "a checksum of any form is taken",
             dump(json_with(of, value)),
             json_with(of, value),
-            kind="boundary" if name in {"sixty-three", "empty"} else "valid",
-            kills="checksum-must-be-sha256" if name == "any-text" else "",
+            kind={"sixty-three": "boundary", "empty": "boundary", "sixty-four-letters": "invalid"}.get(name, "valid"),
+            kills={"any-text": "checksum-must-be-sha256", "sixty-four-letters": "any-64-letters-are-sha256"}.get(
+                name, ""
+            ),
         )
     for name, value in (("prefixed-capitals", digest.upper()), ("prefixed-mixed", digest[:32].upper() + digest[32:])):
         g.accept(

@@ -257,6 +257,9 @@ TEXT: dict[str, Mutation] = {
         lambda event: event["p"]["auth"].pop("key") and None if member(event, "p", "auth", "key") == "" else None
     ),
     "empty-sid-refused": refuses(lambda event: event["t"] == "open" and event["p"]["sid"] == "", "bad_value"),
+    "falsy-is-absence": misreads(
+        lambda data: re.sub(rb',"(logger|nested_key|wid|ctx)":(false|0|"")(?=[,}])', b"", data)
+    ),
     "any-emptiness-is-absence": misreads(
         lambda data: data.replace(b',"fields":[]', b"").replace(b',"nested_key":{}', b"")
     ),
@@ -320,6 +323,7 @@ VALUES: dict[str, Mutation] = {
     "sign-of-zero-lost": distorts(_numbers(lambda value: abs(value) if value == 0 else value)),
     "floats-by-way-of-binary32": distorts(_numbers(_single)),
     "strict-takes-booleans": decoding(_booleans),
+    "booleans-in-quotes": misreads(_text(r'"value":"(true|false)"', r'"value":\1')),
     "lenient-refuses-booleans": decoding(_no_booleans),
     "float-form-anywhere": decoding(
         lambda honest, data, reader, module: honest(
@@ -337,6 +341,9 @@ VALUES: dict[str, Mutation] = {
     "strings-become-numbers-in-free-slots": distorts(
         _in_free_slots(everywhere(lambda leaf: math.nan if leaf == "NaN" else leaf))
     ),
+    "float-forms-without-case": always_misreads(
+        lambda data: data.replace(b'"$float":"-infinity"', b'"$float":"-Infinity"')
+    ),
     "float-form-too-eager": distorts(_in_free_slots(_eager_forms)),
     "maps-of-free-are-free": distorts(_free_form("p", "fields")),
     "memory-by-way-of-binary64": distorts(_memory(_round)),
@@ -351,6 +358,9 @@ VALUES: dict[str, Mutation] = {
     "one-status-missing": refuses(lambda event: event["t"] == "status" and event["p"]["status"] == "resuming"),
     "open-sets-are-closed": refuses(lambda event: member(event, "p", "type") in {"something else", "onnx"}),
     "numbers-are-booleans": misreads(lambda data: data.replace(b'"is_best":1}', b'"is_best":true}')),
+    "any-64-letters-are-sha256": always_misreads(
+        lambda data: data.replace(b'"checksum":"GGGG', b'"checksum":"sha256:GGGG')
+    ),
     "checksum-must-be-sha256": refuses(lambda event: " " in (member(event, "p", "checksum") or "")),
     "strings-normalised": distorts(_strings(lambda text: unicodedata.normalize("NFC", text))),
     "empty-names-dropped": distorts(_names(lambda name: name or None)),

@@ -1,11 +1,15 @@
 """Mutants of the emitter: what it says to a collector, and makes of what that says.
 
-Each is the reference with a line or two of its source changed. :mod:`emitter_run` has those of a run and its values.
+Each is the reference with a line or two of its source changed. :mod:`emitter_run` has those of a run and its values,
+:mod:`emitter_process` those of what a process shows.
 """
 
 from __future__ import annotations
 
+import emitter_edges
+import emitter_process
 import emitter_run
+import emitter_shipping
 from swapped import Edit, swapping
 from tools import Mutation
 
@@ -20,6 +24,7 @@ SHIPPER = "sender/shipper.py"
 COMMANDS = "emitter/commands.py"
 CONNECT = "net/connect.py"
 ENDPOINT = "net/endpoint.py"
+REMOTE = "transport/remote.py"
 
 OPENED = "                        lane.open_at(cursor)\n"
 TIMEOUT = "hello_timeout=0.0 if plain else seconds"
@@ -35,6 +40,10 @@ OPEN_FRAME = (
 OUT_OF_PLACE = "        elif not self._step(what):\n"
 JUDGED = "        fault = entry.fault_of(ack)\n"
 LATE = "        if Input.WELCOME not in CLIENT[self._state]:\n"
+CODEC = 'if codec is None or (codec != "json" and codec not in self._hello.codecs):'
+CHOSEN = "        self._max_payload = min(FRAME_MAX_EMIT, max_frame)\n"
+FOR_US = "return run_matches and (command.worker_id is None or command.worker_id == stream.worker_id)"
+NAMED = "run_matches = command.run_id is None or run_id_text(command.run_id) == stream.run_id"
 
 
 def goes_on_at(seq: str) -> Edit:
@@ -59,6 +68,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-speaks-too-early": ((SHIPPER, TIMEOUT, "hello_timeout=0.0"),),
     "emitter-falls-back-early": ((SHIPPER, TIMEOUT, "hello_timeout=1.0"),),
+    "emitter-falls-back-at-once": ((SHIPPER, "plain = self._closed_at_hello >= CLOSED_AT_HELLO",
+    "plain = self._closed_at_hello >= 1"),),
     "emitter-never-falls-back": ((SESSION, "            if self._require_session:  # spec: VER-4\n",
     "            if True:\n"),),
     "emitter-falls-back-with-a-key": (
@@ -82,6 +93,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-ignores-max-frame": (
         (SESSION, "self._max_payload = min(FRAME_MAX_EMIT, max_frame)", "self._max_payload = FRAME_MAX_EMIT"),
     ),
+    "emitter-takes-half-of-max-frame": (
+        (SESSION, "self._max_payload = min(FRAME_MAX_EMIT, max_frame)", "self._max_payload = max_frame // 2"),
+    ),
     "emitter-ignores-windows": ((SESSION, "Window(limits.window_events, limits.window_bytes)", "Window()"),),
     "emitter-stops-at-window-0": ((OUTGOING, "        if not self.events:\n", "        if self.events < 0:\n"),),
     "emitter-other-auth-scheme": ((ENDPOINT, "Auth(AUTH_SCHEME, self.key)", 'Auth("bearer", self.key)'),),
@@ -93,10 +107,47 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (CONNECT, "if endpoint.key_in_clear and not is_this_machine(peer):",
         'if endpoint.key_in_clear and peer != "127.0.0.1":'),
     ),
+    "emitter-empty-auth": (
+        (ENDPOINT, "auth=None if self.key is None else Auth(AUTH_SCHEME, self.key)",
+        'auth=Auth(AUTH_SCHEME, self.key or "")'),
+    ),
+    "emitter-takes-any-codec": (
+        (SESSION, CODEC, f"""if codec is None:
+            codec = "json"
+        {CODEC}"""),
+    ),
+    "emitter-wants-larger-frames": ((SESSION, "if max_frame < SESSION_FRAME_MIN:",
+    "if max_frame <= SESSION_FRAME_MIN:"),),
+    "emitter-msgpack-unasked": (
+        (SESSION, "transcode(payload, self._codec, self._max_payload)",
+        'transcode(payload, "msgpack", self._max_payload)'),
+    ),
+    "emitter-wants-known-features": (
+        (SESSION, CHOSEN, f"""{CHOSEN}        if set(welcome.features) - set(self._hello.features):
+            self._fail("protocol_error", "features that hello didn't name")
+            return
+"""),
+    ),
+    "emitter-window-of-its-own": ((SESSION, CHOSEN, f"{CHOSEN}        self._window = Window(100)\n"),),
+    "emitter-key-in-the-ship-command": (
+        (REMOTE, 'return f"xtrack sync{folder}', 'return f"XTRACK_KEY={self._endpoint.key} xtrack sync{folder}'),
+    ),
+    "emitter-key-anywhere": (
+        (ENDPOINT, "self.tls is None and not self.insecure", "self.tls is None and not self.insecure and False"),
+    ),
+    "emitter-key-in-clear-nowhere": ((CONNECT, "if endpoint.key_in_clear and not is_this_machine(peer):",
+    "if endpoint.key_in_clear:"),),
+    "emitter-takes-tls-for-clear": ((ENDPOINT, "self.tls is None and not self.insecure", "not self.insecure"),),
+    "emitter-refuses-far-hosts": ((ENDPOINT, "self.key is not None and self.tls is None and",
+    "self.tls is None and"),),
     # -------------------------------------------------------------------------------------- streams
     "emitter-no-open": (
         (SESSION,
         OPEN_FRAME, "            pass\n"),
+    ),
+    "emitter-object-in-open": (
+        (SESSION, "OpenStream(stream.run_id, stream.session_id, stream",
+        'OpenStream(__import__("xtrack_protocol.ir").ir.RunId(stream.run_id, "e"), stream.session_id, stream'),
     ),
     "emitter-opens-another-session": (
         (SESSION, "OpenStream(stream.run_id, stream.session_id, stream",
@@ -113,6 +164,12 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-cursor-off-by-one": ((SESSION, CURSOR, "            entry.acked = entry.sent = max(0, ack.seq - 1)\n"),),
     "emitter-goes-on-behind-its-own-note": (goes_on_at("lane.note.acked, lane.note.unconfirmed"),),
     "emitter-forgets-what-it-sent": (goes_on_at("lane._sent"),),
+    "emitter-doubts-the-cursor": (
+        (LINK, OPENED, f"""                        if cursor > lane._sent:
+                            self._session._fail("protocol_error", "more than was sent")
+{OPENED}"""),
+    ),
+    "emitter-sends-what-comes-alone": (goes_on_at("lane.end_seq"),),
     "emitter-out-of-order": (
         (CONNECTION, "        self._out.append(frame)\n",
         "        self._out.insert(max(0, len(self._out) - 1), frame)\n"),
@@ -147,6 +204,22 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "        if False:\n"),),
     "emitter-takes-negative-acks": (
         (SESSION, JUDGED, f"        ack = __import__('msgspec').structs.replace(ack, seq=max(0, ack.seq))\n{JUDGED}"),
+    ),
+    "emitter-matches-acks-by-sid": (
+        (
+            SESSION,
+            'self._streams.get(StreamId(run_id_text(ack.run_id), ack.worker_id or "", ack.session_id))',
+            "next((one for one in self._streams.values() if one.stream.session_id == ack.session_id), None)",
+        ),
+    ),
+    "emitter-last-ack-off-by-one": ((OUTGOING, "        if ack.seq > self.highest:  # spec: CTL-3.10\n",
+    "        if ack.seq >= self.highest:\n"),),
+    "emitter-repeated-ack-is-a-fault": (
+        (OUTGOING, "        if ack.seq > self.highest:  # spec: CTL-3.10\n",
+        "        if ack.seq > self.highest or ack.seq == self.acked:\n"),
+    ),
+    "emitter-refused-is-acked": (
+        (LANE, "return max(0, self.note.acked - self.note.rejected_count)", "return self.note.acked"),
     ),
     "emitter-closes-on-error-acks": (
         (SESSION, "            self._take_hold(ack, entry)\n",
@@ -215,6 +288,20 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     # -------------------------------------------------------------------------------------- commands, silence
     "emitter-drops-commands": ((SESSION, "                self._tell(CommandReceived(payload))\n",
     "                pass\n"),),
+    "emitter-ignores-named-runs": ((COMMANDS, NAMED, "run_matches = command.run_id is None"),),
+    "emitter-compares-run-objects": (
+        (COMMANDS, NAMED, "run_matches = command.run_id is None or command.run_id == stream.run_id"),
+    ),
+    "emitter-commands-need-a-wid": (
+        (COMMANDS, FOR_US, 'return run_matches and (command.worker_id or "") == stream.worker_id'),
+    ),
+    "emitter-newest-command-first": ((COMMANDS, "command = self._polled.popleft()", "command = self._polled.pop()"),),
+    "emitter-alike-commands-are-one": (
+        (COMMANDS, " or self._is_repeated(command):\n", """ or self._is_repeated(command):
+            return
+        if any((one.type, one.payload) == (command.type, command.payload) for one in self._polled):
+"""),
+    ),
     "emitter-no-answers": ((COMMANDS, ANSWER, "        self._answers[command.command_id] = answer\n"),),
     "emitter-answers-twice": ((COMMANDS, ANSWER, f"{ANSWER}        self._out.answer(answer)\n"),),
     "emitter-answers-once": (
@@ -247,11 +334,26 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-closes-on-strange-frames": (
         (SESSION, OUT_OF_PLACE, f'{OUT_OF_PLACE}            self._fail("protocol_error", "out of place")\n'),
     ),
+    "emitter-closes-on-answers-to-nothing": (
+        (SESSION, "        match payload:\n            case CommandResult():\n",
+        """        if type(payload).__name__ in {"CommandResult", "Subscribe", "Unsubscribe"}:
+            self._fail("protocol_error", "nobody has asked for that")
+            return
+        match payload:
+            case CommandResult():
+"""),
+    ),
+    "emitter-ignores-fatal-frames": (
+        (SESSION, "                self._fail_framing(frame.error)\n", "                pass\n"),
+    ),
     "emitter-closes-on-bad-frames": (
         (SESSION, "            elif self._step(what):\n                self._refused(frame)\n",
         "            else:\n                self._fail_framing(frame.error)\n"),
     ),
+    **emitter_edges.EDITS,
     **emitter_run.EDITS,
+    **emitter_shipping.EDITS,
+    **emitter_process.EDITS,
 }  # fmt: skip
 """The edits of each mutant."""
 

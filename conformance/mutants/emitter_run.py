@@ -1,4 +1,4 @@
-"""Mutants of the emitter: identity, values, sizes, ends, losses, and what a process shows."""
+"""Mutants of the emitter: identity, values, sizes, ends and losses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ STREAM = "emitter/stream.py"
 TRACKER = "emitter/tracker.py"
 RUN = "emitter/run.py"
 ENDING = "emitter/ending.py"
-EXITS = "emitter/exits.py"
 SHRINK = "emitter/shrink.py"
-RANKS = "emitter/ranks.py"
 REMOTE = "transport/remote.py"
-STDIO = "transport/stdio.py"
-OPEN = "transport/open.py"
-SETTINGS = "settings.py"
 
 SESSION_ID = "    return os.urandom(16).hex()\n"
 TAKEN = "        self._seq = seq\n        try:\n"
 RUN_END = "        return RunEnd(self._run_id, chosen, info, "
-DESCRIPTOR = "        fd = self._fd\n        if fd is None:\n"
-VARIABLE = "        if environ.get(variable):\n"
 SKIP = "        if self._state is _S.ACTIVE:\n            if self._out_size"
+VALUES = "emitter/values.py"
+CHECKS = "emitter/checks.py"
+GUARDED = "        return isinstance(error, Exception) and self._out.failed(self._call, error)\n"
 LEAVES = "        for key, below, value in leaves:\n"
 LAST = "                    self._emit(last, now_us())\n"
 AND_LOST = "                if self._lost and"
@@ -30,17 +26,7 @@ LATE = '                self._emit(Metric(self.stream.run_id, "late", 1.0), now_
 NUMBER = "            if (\n                type(value) is not float\n"
 NAN = "            if type(value) is float and value - value != 0.0:\n                return\n"
 BATCH = "        if isinstance(payload, MetricBatch):\n            parts"
-ALLOWED = """        if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
-        and not _SECRET_NAME.search(name)
-        and not _SECRET_VARIABLE.search(name)
-        and not _SECRET_VALUE.search(value)
-"""
 TOO_LARGE = '            return self.refuse("size", f"{type(payload).__name__} is larger'
-
-
-def without(name: str) -> tuple[Edit, ...]:
-    """Return the edit by which a variable of the environment isn't read."""
-    return ((SETTINGS, VARIABLE, f'        if environ.get(variable) and name != "{name}":\n'),)
 
 
 EDITS: dict[str, tuple[Edit, ...]] = {
@@ -67,7 +53,73 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (TRACKER, "    if not text and not may_be_empty:\n", "    if False:\n"),
         (TRACKER, "    if size > RUN_ID_MAX:\n", "    if False:\n"),
     ),
+    "emitter-worker-0-by-default": ((STREAM, "self._worker_id = stream.worker_id or None",
+    'self._worker_id = stream.worker_id or "0"'),),
+    "emitter-id-limit-off-by-one": ((TRACKER, "    if size > RUN_ID_MAX:\n", "    if size >= RUN_ID_MAX:\n"),),
+    "emitter-ids-are-file-names": (
+        (TRACKER, "    if not text and not may_be_empty:\n",
+        "    if (not text and not may_be_empty) or '/' in text:\n"),
+    ),
+    "emitter-long-ids-cut": (
+        (TRACKER, "    if size > RUN_ID_MAX:\n",
+        """    if size > RUN_ID_MAX:
+        return text.encode()[:RUN_ID_MAX].decode("utf-8", "ignore")
+    if False:
+"""),
+    ),
+    "emitter-forgets-the-name": ((TRACKER, "name=None if name is None else to_text(name),", "name=None,"),),
     # -------------------------------------------------------------------------------------- values
+    "emitter-lists-flattened": (
+        (VALUES, "    names = as_mapping(value)\n    if not names or len(below)",
+         """    names = dict(enumerate(value)) if isinstance(value, list) else as_mapping(value)
+    if not names or len(below)"""),
+    ),
+    "emitter-null-params-left-out": (
+        (RUN, LEAVES, f"{LEAVES}            if value is None:\n                continue\n"),
+    ),
+    "emitter-nan-params-are-null": (
+        (VALUES, "        if value is None or type(value) in {bool, float}:\n",
+        """        if type(value) is float and value - value != 0.0:
+            return None
+        if value is None or type(value) in {bool, float}:
+"""),
+    ),
+    "emitter-checksum-without-its-name": (
+        ("ir/files.py", 'force_setattr(self, "checksum", f"sha256:{digest}")',
+        'force_setattr(self, "checksum", digest)'),
+    ),
+    "emitter-checkpoint-waits-for-acks": ((RUN, 'self._out.flush("durable", 10.0)', 'self._out.flush("acked", 10.0)'),),
+    "emitter-drops-reserved-tags": (
+        (CHECKS, "{to_text(key): to_text(item) for key, item in self._items(what, value)}",
+        '{to_text(key): to_text(item) for key, item in self._items(what, value) if not key.startswith("xtrack.")}'),
+    ),
+    "emitter-drops-opaque-fields": (
+        (CHECKS, "item) for key, item in items}", 'item) for key, item in items if "Opaque" not in repr(item)}'),
+    ),
+    "emitter-replaces-in-silence": ((CHECKS, "        if converter.replaced:\n", "        if False:\n"),),
+    "emitter-refuses-half-characters": (
+        (VALUES, 'return text.encode("utf-8", "backslashreplace").decode()', "return text"),
+    ),
+    "emitter-metrics-are-floats": (
+        (RUN, "                    value = to_number(value)\n",
+        "                    value = float(to_number(value))\n"),
+    ),
+    "emitter-raises-on-wrong-types": (
+        (CHECKS, GUARDED, "        return False\n"),
+        (VALUES, "            text = str.__str__(str(value))\n        except Exception:",
+        "            raise TypeError(type(value))\n        except ZeroDivisionError:"),
+    ),
+    "emitter-raises-for-missing-files": (
+        (CHECKS, GUARDED, "        return not isinstance(error, FileNotFoundError)\n"),
+        (RUN, "            if facts.problem:\n",
+        "            if facts.problem:\n                raise FileNotFoundError(path)\n"),
+    ),
+    "emitter-raises-on-odd-field-names": (
+        (RUN, '        if not self._is_open("log"):\n', """        if not all(name.isidentifier() for name in fields):
+            raise TypeError("fields have names")
+        if not self._is_open("log"):
+"""),
+    ),
     "emitter-loses-the-step": (
         (RUN, "Metric(self._run_id, key, value, step), timestamp_us",
         "Metric(self._run_id, key, value, None), timestamp_us"),
@@ -78,6 +130,10 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-drops-opaque-values": (
         (RUN, LEAVES, f'{LEAVES}            if "Opaque" in repr(value):\n                continue\n'),
+    ),
+    "emitter-escapes-characters-of-two-halves": (
+        ("emitter/values.py", "    if text.isascii():\n        return text\n",
+        "    if max(text, default='') > '\\uffff':\n        return ascii(text)\n"),
     ),
     "emitter-any-log-level": ((RUN, 'check.choice("level", level, _LEVELS, "info"),', "level,"),),
     "emitter-inline-artifacts": (
@@ -106,6 +162,10 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     # -------------------------------------------------------------------------------------- sizes
     "emitter-cuts-too-early": ((STREAM, "        if len(encoded) > FRAME_MAX_EMIT:\n",
     "        if len(encoded) > 900_000:\n"),),
+    "emitter-drops-long-names": (
+        (STREAM, "                if len(payload) > FRAME_MAX_EMIT:\n", "                if len(payload) > 900_000:\n"),
+        (STREAM, "short, self._seq + 1, when)) > FRAME_MAX_EMIT:\n", "short, self._seq + 1, when)) > 900_000:\n"),
+    ),
     "emitter-drops-long-events": ((STREAM, BATCH, f'        return self.refuse("size", "too large")\n{BATCH}'),),
     "emitter-split-loses-metrics": ((STREAM, "parts = split_batch(payload)", "parts = split_batch(payload)[:-1]"),),
     "emitter-split-without-step": (
@@ -140,6 +200,27 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-flush-doesnt-wait": (
         (REMOTE, "sender.wait_acked(lane, lane.end_seq, timeout)", "lane.note.acked >= lane.end_seq"),
     ),
+    "emitter-flush-waits-for-acks": (
+        (RUN, "return self._out.flush(chosen, float(timeout))", 'return self._out.flush("acked", float(timeout))'),
+    ),
+    "emitter-flush-always-true": (
+        (STREAM, "return self._transport.flush(until, timeout) and not self._lost",
+        "return self._transport.flush(until, timeout) or True"),
+    ),
+    "emitter-calls-wait-for-acks": (
+        (STREAM, "            self._transport.send(seq, payload)\n        except", """\
+            self._transport.send(seq, payload)
+            self._transport.flush("acked", 30.0)
+        except"""),
+    ),
+    "emitter-any-end-status": ((RUN, 'chosen = self._check.choice("end: status", status, _ENDS, "failed")',
+    "chosen = status"),),
+    "emitter-second-end-raises": (
+        (RUN, "        if self._ended or not self._ending.acquire(blocking=False):\n            return\n",
+        """        if self._ended or not self._ending.acquire(blocking=False):
+            raise RunEnded(self._run_id, "end")
+"""),
+    ),
     "emitter-no-run-end": (
         (RUN, "self._run_end(status, error, final_metrics) if self._owner else None", "None"),
     ),
@@ -161,39 +242,5 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         "    def _say_end(self, status: object) -> None:\n        return\n"),
         (ENDING, "    if quiet:\n", "    if True:\n"),
     ),
-    # -------------------------------------------------------------------------------------- processes
-    "emitter-frames-on-stdout": ((STDIO, DESCRIPTOR, "        fd = 1\n        if fd is None:\n"),),
-    "emitter-frames-on-a-file": ((STDIO, "            if not _THREE_WAS_HANDED_DOWN:\n", "            if False:\n"),),
-    "emitter-ignores-XTRACK_FD": ((STDIO, DESCRIPTOR, "        fd = None\n        if fd is None:\n"),),
-    "emitter-ignores-XTRACK_FILE": without("file"),
-    "emitter-ignores-XTRACK_RUN_ID": without("run_id"),
-    "emitter-ignores-XTRACK_RESUME_RUN_ID": without("resume_run_id"),
-    "emitter-ignores-XTRACK_EXPERIMENT": without("experiment"),
-    "emitter-ignores-XTRACK_WORKER_ID": without("worker_id"),
-    "emitter-ignores-XTRACK_WORLD_SIZE": without("world_size"),
-    "emitter-environment-first": ((TRACKER, "    if worker_id is None:\n        worker_id = settings",
-    "    if True:\n        worker_id = settings"),),
-    "emitter-one-run-id-for-all": ((TRACKER, "    if binding is not call and not given:\n", "    if False:\n"),),
-    "emitter-swallows-configuration-errors": (
-        (SETTINGS, "        raise ConfigurationError(where, shown, str(error)) from error\n",
-        "        return field.default\n"),
-        (OPEN, "    if make is None:\n", "    if make is None:\n        return NullTransport()\n    if False:\n"),
-    ),
-    "emitter-sends-the-environment": (("emitter/surroundings.py", ALLOWED, ""),),
-    "emitter-no-end-at-exit": ((EXITS, "    for run in reversed(tuple(_open)):\n",
-    "    for run in reversed(tuple(_open)[:0]):\n"),),
-    "emitter-always-well-at-exit": ((EXITS, "        run.end_at_exit(_uncaught, code)\n",
-    "        run.end_at_exit(None, None)\n"),),
-    "emitter-catches-signals": (
-        (EXITS, "    _open.append(run)\n",
-        '    _open.append(run)\n    __import__("signal").signal(15, lambda *_: None)\n'),
-    ),
-    "emitter-child-writes-as-parent": (
-        (STREAM, "self._begin(StreamId(self.stream.run_id, self.stream.worker_id, new_session_id()))",
-        "self._begin(self.stream)"),
-    ),
-    "emitter-ignores-ranks": ((TRACKER, "        rank = find_rank(warn=_warn)\n", "        rank = None\n"),),
-    "emitter-takes-any-rank": ((RANKS, "    if index >= size:\n", "    if False:\n"),),
-    "emitter-own-run-for-each-rank": ((RANKS, "job=_job(environ, rank)", "job=None"),),
 }  # fmt: skip
 """The edits of each mutant."""

@@ -205,9 +205,7 @@ WRITTEN: dict[str, Mutation] = {
     "writes-checksums-in-capitals": _checksum(
         lambda _, right: f"sha256:{right[7:].upper()}" if right.startswith("sha256:") else right
     ),
-    "writes-any-64-letters-as-sha256": _checksum(
-        lambda given, right: f"sha256:{given}" if len(given) == 64 else right
-    ),
+    "writes-any-64-letters-as-sha256": _checksum(lambda given, right: f"sha256:{given}" if len(given) == 64 else right),
     "writes-all-checksums-small": _checksum(lambda _, right: right.lower()),
     "writes-lists-for-maps": writes_anyway(_lists_for_maps),
     "writes-no-empty-objects": _without_empty(lambda item: item == {}),

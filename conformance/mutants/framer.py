@@ -164,18 +164,24 @@ def _accepts_empty(frame: Json) -> Json:
     return {"offset": frame["offset"], "length": 4, "payload": "", "verified": True}
 
 
-def _fatal_types(frame: Json) -> Json:
-    if _is_error(frame, "bad_type"):
+def _costs_itself(frame: Json) -> bool:
+    """Say whether a frame is one that costs itself alone, whatever its class."""
+    class_ = frame.get("rejected", {}).get("class", "truncated")
+    return class_ not in {"truncated", "frame_too_large", "empty_frame"}
+
+
+def _fatal_payloads(frame: Json) -> Json:
+    if _costs_itself(frame):
         frame["rejected"] = {**frame["rejected"], "fatal": True}
     return frame
 
 
 def _at_payload(frame: Json) -> Json:
-    return {**frame, "offset": frame["offset"] + 4} if _is_error(frame, "bad_type") else frame
+    return {**frame, "offset": frame["offset"] + 4} if _costs_itself(frame) else frame
 
 
 def _shorter(frame: Json) -> Json:
-    return {**frame, "length": frame["length"] - 4} if _is_error(frame, "bad_type") else frame
+    return {**frame, "length": frame["length"] - 4} if _costs_itself(frame) else frame
 
 
 def _written_anew(frame: Json) -> Json:
@@ -276,14 +282,14 @@ def _gives_up(session: Any, answer: Json) -> Json:
     return {**answer, "frames": frames}
 
 
-def _merges(class_: str) -> Mutation:
-    """Make a mutant that takes the frame behind an error of ``class_`` for a part of it."""
+def _merges(*classes: str) -> Mutation:
+    """Make a mutant that takes the frame behind an error of these classes for a part of it."""
 
     def change(session: Any, answer: Json) -> Json:
         frames: Frames = []
         for frame in answer["frames"]:
             before = frames[-1] if frames else None
-            if before and _is_error(before, class_) and "payload" in frame:
+            if before and before.get("rejected", {}).get("class") in classes and "payload" in frame:
                 frames[-1] = {**before, "length": before["length"] + frame["length"]}
             else:
                 frames.append(frame)
@@ -426,10 +432,10 @@ MUTANTS: dict[str, Mutation] = {
     "oversize-waits-for-payload": _feeding(_oversize_later),
     "first-byte-waits": _feeding(_first_byte_later),
     "strange-byte-truncated": _feeding(_strange_truncated),
-    "bad-payload-is-fatal": _telling(_fatal_types),
+    "bad-payload-is-fatal": _telling(_fatal_payloads),
     "offset-of-payload": _telling(_at_payload),
     "error-length-without-prefix": _telling(_shorter),
-    "skips-bad-frames-silently": _yielding(lambda frames: [f for f in frames if not _is_error(f, "bad_type")]),
+    "skips-bad-frames-silently": _yielding(lambda frames: [f for f in frames if not _costs_itself(f)]),
     "stops-at-second-error": _feeding(_stops_at_second),
     "unknown-type-is-an-error": _telling(_unknown_refused),
     "end-is-always-truncated": _finishing(_always_truncated),
@@ -441,7 +447,9 @@ MUTANTS: dict[str, Mutation] = {
     "unverified-marks-one-frame": _recording(_marks_one),
     "always-unverified-after-damage": _recording(_always_unverified),
     "gives-up-at-damage": _recording(_gives_up),
-    "any-error-loses-position": _merges("bad_type"),
+    "any-error-loses-position": _merges(
+        "too_deep", "bad_envelope", "unsupported_version", "missing_field", "bad_type", "bad_value", "out_of_range"
+    ),
     "searches-by-fours": _merges("empty_frame"),
     "any-header-is-plausible": _recording(_any_header),
     "does-not-stop-at-damage": _does_not_stop,

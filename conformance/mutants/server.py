@@ -14,7 +14,11 @@ from typing import Any
 import msgspec
 import server_access
 import server_greeting
+import server_kinds
+import server_neighbours
 import server_requests
+import server_settled
+import server_streams
 from patching import Patch, Patches, as_server, serving
 from tools import Mutation
 
@@ -285,6 +289,11 @@ PATCHES: dict[str, Patch] = {
     "bad-frame-closes": lambda p: p.set(
         Session, "_take_bad_frame", lambda self, frame, _: self._fail(frame.error.kind, "mutant")
     ),
+    "frames-counted-when-taken": lambda p: p.around(
+        CollectorServer,
+        "hand_in",
+        lambda o, self, work: (self.counters.refused_events.update(["frames"]), o(self, work))[1],
+    ),
     "frames-uncounted": lambda p: p.set(CollectorServer, "refused_frame", lambda self, peer, error: None),
     "fatal-not-closed": lambda p: p.set(Session, "_fail_framing", lambda self, error: None),
     "cursor-always-0": _accepts_at(lambda *_: 0),
@@ -328,8 +337,12 @@ PATCHES: dict[str, Patch] = {
     "unbounded": lambda p: p.set(Doorkeeper, "refusal", lambda self, address: ""),
     "stops-without-a-word": _wordless,
     "reject-not-closed": _not_closed,
+    **server_streams.PATCHES,
+    **server_neighbours.PATCHES,
     **server_greeting.PATCHES,
+    **server_kinds.PATCHES,
     **server_requests.PATCHES,
+    **server_settled.PATCHES,
     **server_access.PATCHES,
 }
 
