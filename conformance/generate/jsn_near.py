@@ -40,7 +40,7 @@ def _depth(g: Group) -> None:
     for _ in range(39):
         inner = [inner]
     g.accept(
-        "jsn-depth-42",
+        "jsn-deep-42",
         "JSN-2 JSN-2.1",
         "less than 64 are open, however many that may be",
         raw_param("[" * 40 + "]" * 40),
@@ -48,7 +48,7 @@ def _depth(g: Group) -> None:
         kills="depth-of-32",
     )
     g.accept(
-        "jsn-depth-42-unknown-member",
+        "jsn-deep-42-unknown-member",
         "JSN-2.2 ENV-6.1",
         "in an unknown member too",
         raw(metric(unknown="@x"), x="[" * 40 + "]" * 40),
@@ -56,7 +56,7 @@ def _depth(g: Group) -> None:
         kills="depth-of-32",
     )
     g.refuse(
-        "jsn-depth-65-malformed",
+        "jsn-deep-65-malformed",
         "JSN-2.3",
         "65 are open, and the text ends: either fault may be told",
         raw_param("[" * 63).removesuffix("}}"),
@@ -88,7 +88,7 @@ def _names_and_null(g: Group) -> None:
     )
     for name, clauses, of in (
         ("member", "JSN-6 VAL-9.1", log("x", logger=False)),
-        ("list", "JSN-6.5 VAL-9.6", param(1, nested_key=0)),
+        ("list", "JSN-6.5 VAL-9.6", param(1, nested_key=False)),
         ("id", "JSN-6.6 VAL-9.1", event("log", log()["p"], wid=0)),
         ("object", "JSN-6.7 VAL-9.6", metric(ctx="")),
     ):

@@ -117,7 +117,7 @@ def _whole(g: Group) -> None:
     )
     g.recording(
         "rec-escaped-nul",
-        "FRM-6.4",
+        "FRM-6.4 FRM-6.1",
         "U+0000 as an escape is no byte 00, and nothing is wrong with it",
         [good(log("a\0b", seq=1)), good(log(seq=2))],
         kills="escaped-nul-is-damage",
