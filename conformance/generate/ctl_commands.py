@@ -162,7 +162,7 @@ def _answering(group: Group) -> None:
         send("c", command("r", "c1")),
         expect("c", frame("command_result", cmd_id="c1", status="ok", msg="mine", left=0)),
         {"do": "quiet", "conn": "w", "ignore": [frame("command", cmd_id="@inner@")]}, kind="boundary", level="INFO")  # fmt: skip
-    add("ctl-cmd-same-id", "CTL-15.8", "another command under an id that is under way is refused", *begun,
+    add("ctl-cmd-same-id", "CTL-15.11", "another command under an id that is under way is refused", *begun,
         send("c", command("r", "c1", payload={"another": True})), answered(status="error", msg={"$not": ""}),
         *quiet("w"), kind="invalid", kills="same-id-taken")  # fmt: skip
     add("ctl-cmd-after-end", "CTL-15.1 CTL-15.5", "a worker that has ended its run and is gone takes none", *SERVED,
