@@ -252,7 +252,7 @@ def _cells(group: Collecting) -> None:
     )  # fmt: skip
     who = Worker("s")
     group.folds(
-        "fld-cell-experiment-in-any-event", "FLD-2 EVT-1.4", "an object form with an experiment, in a later event",
+        "fld-cell-experiment-in-any-event", "FLD-2 EVT-1.4 FLD-2.10", "an object form with an experiment, in a later event",
         feed(
             who.start(run_id={"id": "a", "exp_id": "e1"}),
             who.metric(1, run_id={"id": "a", "exp_id": "e2"}), who.metric(2),

@@ -120,9 +120,9 @@ def _header(g: Files) -> None:
     room = 4080 - len(dump(header(host="")))
     g.read("rst-header-unknown-member-longest", "RST-2.3", "also one that fills the block to its end", good(1), front=head(header(host="h" * room)), told=told, kind="boundary", kills="unknown-header-member-refused header-body-max")
     defaults = {"wid": "", "number": 1, "first_seq": 1, "created": 0, "salt": "00000000"}
-    g.read("rst-header-least", "RST-2.1", "absent members read as what the table says, the salt as 0", good(1, salt=""), front=head({"run_id": "a", "sid": "s"}), told={"run_id": "a", "sid": "s", **defaults}, kind="boundary", kills="absent-salt-refused")
+    g.read("rst-header-least", "RST-2.1 RST-2.9", "absent members read as what the table says, the salt as 0", good(1, salt=""), front=head({"run_id": "a", "sid": "s"}), told={"run_id": "a", "sid": "s", **defaults}, kind="boundary", kills="absent-salt-refused")
     nulls = {"run_id": "a", "sid": "s", "wid": None, "number": None, "first_seq": None, "created": None, "salt": None}
-    g.read("rst-header-null", "RST-2.9 RST-2.1", "null in an optional member is absence", good(1, salt=""), front=head(nulls), told={"run_id": "a", "sid": "s", **defaults}, kind="boundary", kills="header-null-refused")
+    g.read("rst-header-null", "RST-2.9 RST-2.1", "null in an optional member is absence", good(1, salt=""), front=head(nulls), told={"run_id": "a", "sid": "s", **defaults}, kills="header-null-refused")
     g.read("rst-header-least-damage", "RST-2.1 RST-5.6", "without a salt in the header a record with one is none", damage(rec(1), seq=None), front=head({"run_id": "a", "sid": "s"}), kind="invalid", kills="header-crc-of-record-unchecked")
     g.read("rst-header-worker", "RST-2.1", "a worker's segment names it", good(1), front=head(header(wid="rank-3")), told={"wid": "rank-3"}, kills="header-wid-dropped")
     g.read("rst-header-text", "RST-2.1", "ids are any text", good(1), front=head(header(run_id="\u00fc/\U0001f600", sid="")), told={"run_id": "\u00fc/\U0001f600", "sid": ""}, kind="boundary")

@@ -164,7 +164,7 @@ def _digested(text: str) -> str:
 
 
 def _identity(g: Spools) -> None:
-    g.read("spl-read", "RST-6 RST-6.1", "a run, a stream, two segments in order", [part(1, 2), part(3, number=2)], stream(1, 2, 3), kills="only-first-segment")
+    g.read("spl-read", "RST-6 RST-6.1 RST-2.8 RST-3.9", "a run, a stream, two segments in order", [part(1, 2), part(3, number=2)], stream(1, 2, 3), kills="only-first-segment")
     g.read("spl-read-empty", "RST-6", "a spool without runs", [{"path": "spool", "folder": True}], {}, kind="boundary", absent=["a"], kills="phantom-run")
     g.read("spl-read-name-of-segment", "RST-6.1", "the stream is that of the header, not of the file's name", [part(1, path="a/other.000007.xseg")], stream(1), kind="boundary", kills="stream-from-name")
     g.read("spl-read-name-of-folder", "RST-6.1", "the run is that of the header, not of the folder's name", [part(1, path="elsewhere/s.000001.xseg")], stream(1), kind="boundary", absent=["elsewhere"], kills="run-from-folder")
@@ -177,6 +177,7 @@ def _identity(g: Spools) -> None:
     g.read("spl-read-run-of-header", "RST-3.8", "a payload that names another run is an event of the header's run", [file("a/s.000001.xseg", [*head(), *rec(1, other)])], stream(1), kind="invalid", absent=["b"], kills="run-from-payload")
     lower = [file("a/s.000001.xseg", [*head(header(first_seq=5)), *rec(5), *rec(3)])]
     g.read("spl-read-below-first-seq", "RST-2.8 RST-3.3", "a record below first_seq is an event as any", lower, stream(3, 5, missing=[[1, 2], [4, 4]]), kind="boundary", kills="first-seq-hides")
+    g.read("spl-read-seq-0-of-an-event", "RST-3.9", "also where the record's seq is 0, which is that of a skip", [file("a/s.000001.xseg", [*head(), *rec(1), *rec(0, log(seq=2)), *rec(3)])], stream(1, 2, 3, missing=[]), kind="boundary", kills="seqs-must-agree")
     g.read("spl-read-seqs-differ", "RST-3.9 RST-3.2", "the seq of a record is another than that of its payload: the payload's counts", [file("a/s.000001.xseg", [*head(), *rec(1), *rec(7, log(seq=2))])], stream(1, 2, missing=[]), kind="invalid", kills="seqs-must-agree")
     nobodys = event("energy", {"joules": 1.5}, seq=2)
     g.read("spl-read-no-run", "RST-3.8 ENV-5.9 ENV-5.4", "an event that names no run is one of the header's run", [file("a/s.000001.xseg", [*head(), *rec(1), *rec(2, nobodys)])], stream(1, 2, missing=[]), kind="boundary", kills="runless-in-segment-dropped")
@@ -214,6 +215,8 @@ def _beside(g: Spools) -> None:
     lost = {"at": 1703123456000000, "reason": "died", "after_seq": 2, "detail": "signal 9"}
     g.read("spl-lost", "RST-7.1 RST-7.2 FLD-6", "a .lost file is the loss of its stream", [part(1, 2), file("a/s.lost", lost)], stream(1, 2, lost=lost), kills="lost-ignored")
     g.read("spl-lost-least", "RST-7.1 RST-7.2 FLD-6.7", "after_seq and detail are there where they are known", [part(1, 2), file("a/s.lost", {"at": 5, "reason": "vanished"})], stream(1, 2, lost={"at": 5, "reason": "vanished"}), kind="boundary", kills="lost-ignored lost-needs-detail lost-of-no-seq-is-of-0")
+    named = {"at": 5, "reason": "died", "after_seq": 1}
+    g.read("spl-lost-named-seq", "FLD-6.7 RST-7.2", "a seq that is named is told as it stands, though there are greater ones", [part(1, 2), file("a/s.lost", named)], stream(1, 2, lost=named), kills="lost-ignored")
     g.read("spl-lost-null", "RST-7.11 FLD-6.7", "null is absence", [part(1, 2), file("a/s.lost", {"at": 5, "reason": "vanished", "after_seq": None, "detail": None})], stream(1, 2, lost={"at": 5, "reason": "vanished"}), kind="boundary", kills="lost-ignored lost-null-refused lost-of-no-seq-is-of-0")
     g.read("spl-lost-unknown-member", "RST-7.7", "members that nobody knows are ignored", [part(1), file("a/s.lost", {**lost, "host": "h"})], stream(1, lost={"at": lost["at"], "reason": "died"}), kills="lost-ignored")
     g.read("spl-lost-of-another", "RST-7.2", "it is the loss of that stream and of no other", [part(1), part(1, path="a/t.000001.xseg", sid="t"), file("a/t.lost", lost)], {"a": {"streams": {"|s": {"events": [1], "lost": None}, "|t": {"lost": {"at": lost["at"], "reason": "died"}}}}}, kind="boundary", kills="lost-of-all")
@@ -265,7 +268,7 @@ def _shipped(g: Spools) -> None:
     least = {"to": URL, "buffer": False, "acked": 0, "durability": "none", "trimmed": 0, "fenced": False, "unconfirmed": 0, "rejected": [], "ends": []}
     g.read("spl-ship-least", "RST-9.1 RST-9 RST-9.2", "absent members read as what the table says", [part(1), file("a/s.ship", _ship())], stream(1, shipped=least), kind="boundary", kills="ship-ignored")
     nulls = {"to": URL, "buffer": None, "acked": None, "durability": None, "rejected": None, "marks": None, "ends": None}
-    g.read("spl-ship-null", "RST-7.11 RST-9.1", "null is absence", [part(1), file("a/s.ship", {"run_id": "a", "wid": None, "sid": "s", "note": nulls})], stream(1, shipped=least), kind="boundary", kills="ship-ignored ship-null-refused")
+    g.read("spl-ship-null", "RST-7.11 RST-9.1", "null is absence", [part(1), file("a/s.ship", {"run_id": "a", "wid": None, "sid": "s", "note": nulls})], stream(1, shipped=least), kills="ship-ignored ship-null-refused")
     misnamed = {"run_id": "a", "sid": "s", "note": {**note, "acked": 4, "trimmed": 3, "ends": [dump(START)]}}
     g.read("spl-ship-misnamed", "RST-9.2 RST-9", "a note that stands in the file of another session is none", [part(4, 5, number=2), file("a/t.ship", misnamed)], stream(4, 5, missing=[[1, 3]], kept=[], shipped=None), kind="invalid", kills="misnamed-notes-taken")
     full = {**note, "unconfirmed": 5, "rejected": [[2, "gap"]], "rejected_count": 1, "fenced": True, "marks": [[1, 1703123456000000]]}
@@ -278,13 +281,14 @@ def _shipped(g: Spools) -> None:
         ("empty", ""),
         ("no-to", {"run_id": "a", "sid": "s", "note": {"acked": 1}}),
         ("no-note", {"run_id": "a", "sid": "s"}),
+        ("to-null", {"run_id": "a", "sid": "s", "note": {"to": None, "acked": 1}}),
         ("list", "[]"),
         ("other-run", {"run_id": "b", "sid": "s", "note": note}),
         ("other-sid", {"run_id": "a", "sid": "t", "note": note}),
         ("other-wid", {"run_id": "a", "wid": "w", "sid": "s", "note": note}),
         ("acked-string", {"run_id": "a", "sid": "s", "note": {**note, "acked": "2"}}),
     ):
-        g.read(f"spl-ship-{case}", "RST-9.2 RST-9.1", "a note that can't be read, or is another stream's, is none", [part(1), file("a/s.ship", content)], {"a": {"streams": {"|s": {"events": [1], "shipped": None}}}}, kind="invalid", kills="ship-of-another-taken" if case.startswith("other") else "bad-note-stops-run")
+        g.read(f"spl-ship-{case}", "RST-9.2 RST-9.1" + (" RST-7.11" if case == "to-null" else ""), "a note that can't be read, or is another stream's, is none", [part(1), file("a/s.ship", content)], {"a": {"streams": {"|s": {"events": [1], "shipped": None}}}}, kind="invalid", kills="ship-of-another-taken" if case.startswith("other") else "bad-note-stops-run")
     trimmed = {**note, "acked": 4, "trimmed": 3}
     rest = stream(4, 5, missing=[], kept=[[1, 3]], kept_by=URL)
     g.read("spl-trimmed", "RST-9.5", "what was trimmed is neither lost nor damaged, but kept by the collector", [part(4, 5, number=2), file("a/s.ship", _ship(**{k: v for k, v in trimmed.items() if k != "to"}))], rest, kills="trimmed-is-lost")

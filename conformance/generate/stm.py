@@ -324,9 +324,9 @@ def _duplicates(group: Collecting) -> None:
     who = Worker()
     start, point = who.start(), who.metric(1)
     group.folds(
-        "str-duplicate", "STR-4 STR-4.1 DLV-6.2 STR-5 STR-5.1", "an event that comes three times has one effect",
+        "str-duplicate", "STR-4 STR-4.1 DLV-6.2 STR-5 STR-5.1 STR-8.2", "an event that comes three times has one effect",
         feed(start, point, point), feed(point, start, source="y"),
-        run(series={"k": {"count": 1}}, streams=[stream(has=[[1, 2]], conflicts=0)]),
+        run(series={"k": {"count": 1}}, streams=[stream(has=[[1, 2]], conflicts=0, ambiguous=False)]),
         values(1),
         kills="duplicates-count",
     )  # fmt: skip
@@ -343,7 +343,7 @@ def _duplicates(group: Collecting) -> None:
     start, point = who.start(), who.metric(1, step=3)
     backwards = dump({name: point[name] for name in ("p", "m", "v", "t")})
     group.folds(
-        "str-duplicate-other-order", "STR-4.2", "members in another order, and white space: the same event",
+        "str-duplicate-other-order", "STR-4.2 STR-4.4", "members in another order, and white space: the same event",
         feed(start, point, text(backwards), text(" " + dump(point).replace(",", " ,\n"))),
         run(series={"k": {"count": 1}}, streams=[stream(conflicts=0)]),
         kills="content-by-bytes",

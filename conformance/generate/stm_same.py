@@ -90,13 +90,26 @@ def _known_by_form(group: Collecting) -> None:
         "str-ambiguous-with-ids", "STR-8.2 STR-5.1", "with a session id two contents of one seq are a conflict, and no more",
         feed(who.start(), who.metric(1), who.metric(2, seq=2)),
         run(streams=[stream(ambiguous=False, conflicts=1)]),
+        kind="invalid", kills="ambiguous-with-ids",
+    )  # fmt: skip
+    who = Worker("legacy")
+    group.tells(
+        "str-ambiguous-with-almost-derived-id", "STR-8.2 STR-5.1", "nor is it where the id is all of that but the last letter",
+        feed(who.start(), who.metric(1), who.metric(2, seq=2)),
+        run(streams=[stream("legacy", ambiguous=False, conflicts=1)]),
         kind="boundary", kills="ambiguous-with-ids",
     )  # fmt: skip
     who = Worker("legacy-of-a-relay")
     group.folds(
         "str-derived-by-its-form", "STR-2.8 FLD-4", "a session id that begins with legacy- is a derived one, whoever gave it",
         feed(who.metric(1)), run(status="running", streams=[stream("legacy-of-a-relay")]),
-        kind="boundary", kills="derived-ids-have-digits no-vote-without-start",
+        kills="derived-ids-have-digits no-vote-without-start",
+    )  # fmt: skip
+    group.folds(
+        "str-derived-by-its-beginning", "STR-2.8 FLD-4", "legacy- and nothing behind it is one, and without its last letter it is none",
+        feed(Worker("legacy-", run="a").metric(1), Worker("legacy", run="b").metric(1)),
+        run("a", status="running"), run("b", status="pending"),
+        kind="boundary", kills="derived-ids-have-digits",
     )  # fmt: skip
     who = Worker("Legacy-1")
     group.folds(

@@ -99,7 +99,7 @@ def _bad_notes(request: Json, ok: Json) -> None:
         note = found.get("note")
         if entry["path"].endswith(".lost") and not {"at", "reason"} <= found.keys():
             ok["runs"] = []
-        whole = isinstance(note, dict) and "to" in note and isinstance(note.get("acked", 0), int)
+        whole = isinstance(note, dict) and note.get("to") and isinstance(note.get("acked", 0), int)
         if entry["path"].endswith(".ship") and not whole:
             ok["runs"] = []
 
