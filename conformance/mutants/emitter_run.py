@@ -162,6 +162,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     # -------------------------------------------------------------------------------------- sizes
     "emitter-cuts-too-early": ((STREAM, "        if len(encoded) > FRAME_MAX_EMIT:\n",
     "        if len(encoded) > 900_000:\n"),),
+    "emitter-checkpoint-without-the-disk": (
+        (RUN, '            self._emit(event)\n            self._out.flush("durable", 10.0)\n', "            self._emit(event)\n"),
+    ),
     "emitter-drops-long-names": (
         (STREAM, "                if len(payload) > FRAME_MAX_EMIT:\n", "                if len(payload) > 900_000:\n"),
         (STREAM, "short, self._seq + 1, when)) > FRAME_MAX_EMIT:\n", "short, self._seq + 1, when)) > 900_000:\n"),
