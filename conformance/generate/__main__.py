@@ -21,13 +21,16 @@ from generate import (  # noqa: E402  # noqa: E402
     eme,
     emf,
     emp,
+    ems,
     enc,
     env,
     err,
     evt,
+    examples,
     fld,
     frm,
     jsn,
+    msg,
     rec,
     requirements,
     rst,
@@ -48,8 +51,8 @@ CLAUSE = re.compile(r"^(?:- )?\*\*([A-Z]+(?:-[A-Z_]+)?-\d+(?:\.\d+)?)\*\* (.*)$"
 
 def groups() -> list[Group]:
     """Return all groups, each of which is a file."""
-    modules = (frm, rec, jsn, val, env, evt, err, enc, stm, fld, ver, ctl, sec, rst, spl, sto)
-    emitters = (emc, emd, eme, emf, emp)
+    modules = (frm, rec, jsn, val, env, evt, err, enc, msg, stm, fld, ver, ctl, sec, rst, spl, sto, examples)
+    emitters = (emc, emd, eme, emf, emp, ems)
     return [module.cases() for module in (*modules, *emitters)]
 
 

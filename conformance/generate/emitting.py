@@ -98,7 +98,7 @@ class Emitting(Group):
 
     def one(self, case_id: str, clauses: str, why: str, *steps: Json, **more: Any) -> None:
         """Add a case. Where the first step is none that starts an emitter, one is started first."""
-        first = () if steps[0]["do"] in {"start", "process"} else (start(),)
+        first = () if steps[0]["do"] in {"start", "process", "files"} else (start(),)
         self.script(f"{self.name}-{case_id}", "emitter", clauses, why, *first, *steps, **more)
 
     def twice(self, case_id: str, clauses: str, why: str, *steps: Json, **more: Any) -> None:

@@ -5,32 +5,10 @@ EMT-1, EMT-2, EMT-4, EMT-6, EMT-7, STR-3.
 
 from __future__ import annotations
 
-from typing import Any
-
+from generate import emp_settings, emp_two
 from generate.dsl import Json, dump
 from generate.emitting import Emitting, call, metric, saw
-
-STDIO = {"XTRACK_TRANSPORT": "stdio"}
-
-
-def plain_calls(*steps: Json) -> list[Json]:
-    """Return calls as a process is given them."""
-    return [{name: value for name, value in step.items() if name != "do"} for step in steps]
-
-
-def begin(**options: Any) -> Json:
-    """Start a run in the process."""
-    return call("start", **options)
-
-
-def process(*calls: Json, env: Json | None = None, descriptors: Json | None = None, ending: str = "return",
-            read: list[str] | None = None, **checks: Any) -> Json:  # fmt: skip
-    """Run a process on descriptor 3, or on what is given."""
-    request: Json = {"env": STDIO if env is None else env, "calls": plain_calls(*calls), "ending": ending}
-    request["descriptors"] = {"3": "pipe"} if descriptors is None else descriptors
-    if read:
-        request["read"] = read
-    return {"do": "process", "request": request, **checks}
+from generate.processes import STDIO, add, begin, plain_calls, process
 
 
 def cases() -> Emitting:
@@ -41,12 +19,9 @@ def cases() -> Emitting:
     ending_cases(g)
     fork_cases(g)
     launch_cases(g)
+    emp_two.add_to(g)
+    emp_settings.add_to(g)
     return g
-
-
-def add(g: Emitting, case_id: str, clauses: str, why: str, *steps: Json, needs: str = "", **more: Any) -> None:
-    """Add a case that needs processes."""
-    g.one(case_id, clauses, why, *steps, needs=["processes", *needs.split()], **more)
 
 
 def descriptor_cases(g: Emitting) -> None:
@@ -59,7 +34,7 @@ def descriptor_cases(g: Emitting) -> None:
         process(*run, outputs={"3": whole, "1": []}, status=[0]), kills="emitter-frames-on-stdout",
     )  # fmt: skip
     add(
-        g, "descriptor-3-a-socket", "EMT-2.1", "or a socket",
+        g, "descriptor-3-a-socket", "EMT-2.1 VER-3.11", "or a socket",
         process(*run, descriptors={"3": "socket"}, outputs={"3": whole}), kind="boundary",
     )  # fmt: skip
     add(
@@ -83,7 +58,7 @@ def descriptor_cases(g: Emitting) -> None:
         process(*run, env={**STDIO, "XTRACK_FD": "1"}, descriptors={}, outputs={"1": whole}), kind="boundary",
     )  # fmt: skip
     add(
-        g, "descriptor-that-is-closed", "EMT-1.3 EMT-3", "it can't be used: said when the run is started",
+        g, "descriptor-that-is-closed", "EMT-1.3 EMT-3 EMT-2", "it can't be used: said when the run is started",
         process(*run[:1], env={**STDIO, "XTRACK_FD": "9"}, descriptors={}, calls=["raised"]), kind="invalid",
     )  # fmt: skip
     frame = [{"frame": [{"text": dump({"t": "command", "v": 1, "m": {"seq": 0, "ts": 1},
@@ -97,6 +72,16 @@ def descriptor_cases(g: Emitting) -> None:
     add(
         g, "commands-on-standard-input", "EMT-2.5 CTL-4", "a pipe has one, and standard input has the other",
         process(*run, look, stdin=frame, outputs={"3": answer}), level="SHOULD",
+    )  # fmt: skip
+    add(
+        g, "commands-on-another-descriptor", "EMT-2.5 EMT-2 CTL-4", "XTRACK_FD names a socket: commands come there, too",
+        process(*run, look, env={**STDIO, "XTRACK_FD": "7"}, descriptors={"7": "socket"}, send={"7": frame},
+                outputs={"7": answer}), level="SHOULD", kind="boundary",
+    )  # fmt: skip
+    damaged: list[Json] = [{"frame": [{"text": '{"t":"command","v":1,"m":{"seq":0,"ts":1},"p":{"type":"pause"}}'}]}]
+    add(
+        g, "commands-behind-a-bad-one", "EMT-2.5 CTL-4 ERR-4", "a command that names no id costs itself alone",
+        process(*run, look, stdin=damaged + frame, outputs={"3": answer}), level="SHOULD", kind="invalid",
     )  # fmt: skip
     add(
         g, "no-added-types-on-a-descriptor", "VER-3.1 VER-3.2 VER-3.11", "whoever reads there is a plain peer",
@@ -123,7 +108,7 @@ def environment_cases(g: Emitting) -> None:
         ), kind="boundary",
     )  # fmt: skip
     add(
-        g, "nowhere", "EMT-1 EMT-2.3", "null: nothing is written, and all calls return", process(
+        g, "nowhere", "EMT-1 EMT-2.3 EMT-2.2", "null: nothing is written, and all calls return", process(
             begin(run_id="a"), metric(), env={"XTRACK_TRANSPORT": "null"}, calls=["returned", "returned"],
             outputs={"3": [], "1": []},
         ), kind="boundary",
@@ -136,14 +121,14 @@ def environment_cases(g: Emitting) -> None:
         ("world-size", "XTRACK_WORLD_SIZE", "4", saw("run_start", 1, world_size=4)),
     ):
         add(
-            g, f"variable-{name}", "EMT-1", f"{variable} is read",
+            g, f"variable-{name}", "EMT-1 EMT-1.3 EMT-3", f"{variable} is read",
             process(begin(), metric(), env={**STDIO, variable: value}, outputs={"3": [wanted]}),
             kills=f"emitter-ignores-{variable}",
         )  # fmt: skip
         add(
-            g, f"empty-{name}", "EMT-1.4", f"an empty {variable} is as good as none",
+            g, f"empty-{name}", "EMT-1.4 EMT-1.3", f"an empty {variable} is as good as none",
             process(begin(), env={**STDIO, variable: ""}, outputs={"3": [saw("run_start", 1)]}, calls=["returned"]),
-            kind="boundary",
+            kind="boundary" if name == "world-size" else "valid",
         )  # fmt: skip
     add(
         g, "arguments-outweigh-the-environment", "EMT-1.1", "what the script says is closer to the user", process(
@@ -154,6 +139,11 @@ def environment_cases(g: Emitting) -> None:
                             "p": {"run_id": {"id": "mine", "exp_id": "other"}, "world_size": 3}}]},
         ), kills="emitter-environment-first",
     )  # fmt: skip
+    add(
+        g, "unusable-argument", "EMT-1.1 EMT-3", "it outweighs a variable that could be used, and is an error as it is",
+        process(begin(worker_id="w" * 1025), env={**STDIO, "XTRACK_WORKER_ID": "w7"}, calls=["raised"], outputs={"3": []}),
+        kind="invalid", kills="emitter-environment-first",
+    )  # fmt: skip
     two = (begin(), metric("first"), call("end"), begin(), metric("second"), call("end"))
     add(
         g, "the-second-run", "EMT-1.2", "XTRACK_RUN_ID is the first one's; the second has its own, and a parent",
@@ -163,6 +153,16 @@ def environment_cases(g: Emitting) -> None:
                            saw("run_start", 1, run_id={"id": {"$not": "r7"}, "parent_id": "r7"}),
                            saw("metric", 3, run_id={"$not": "r7"}, key="second")]},
         ), kills="emitter-one-run-id-for-all",
+    )  # fmt: skip
+    three = [begin(), call("end")] * 3
+    add(
+        g, "the-third-run", "EMT-1.2", "the parent of the third is the first one, too, and its id is another than the second's",
+        process(
+            *three, env={**STDIO, "XTRACK_RUN_ID": "r7"}, streams=3,
+            outputs={"3": [saw("run_start", 1, run_id="r7"),
+                           saw("run_start", 1, run_id={"id": {"$bind": "second"}, "parent_id": "r7"}),
+                           saw("run_start", 1, run_id={"id": {"$not": "@second@"}, "parent_id": "r7"})]},
+        ), kind="boundary", kills="emitter-one-run-id-for-all",
     )  # fmt: skip
     add(
         g, "two-runs-without-a-name", "STR-1.1 EVT-1.7", "two runs of one process are two",
@@ -180,7 +180,7 @@ def environment_cases(g: Emitting) -> None:
         ("config", {**STDIO, "XTRACK_CONFIG": "no-such-file.toml"}),
     ):
         add(
-            g, f"unusable-{name}", "EMT-1.3 EMT-3", "said when the run is started, not found out at its end",
+            g, f"unusable-{name}", f"EMT-1.3 EMT-3 EMT-1{' EMT-1.2' if name == 'run-id' else ''}", "said when the run is started, not found out at its end",
             process(begin(), env=env, calls=["raised"], outputs={"3": []}), kind="invalid",
             kills="emitter-swallows-configuration-errors" if name in {"transport", "world-size"} else "",
         )  # fmt: skip
@@ -217,7 +217,8 @@ def ending_cases(g: Emitting) -> None:
         wanted = {"status": status} | ({"error": {}} if status == "failed" else {})
         add(
             g, f"process-ends-by-{ending.replace(' ', '-')}", "EMT-4 EVT-RUN_END-2 EVT-RUN_END-2.1" +
-            (" EVT-RUN_END-3" if status == "failed" else ""), "nobody has called end, and the run has one",
+            (" EVT-RUN_END-3" if status == "failed" else "") + (" EMT-3.4" if ending == "interrupt" else ""),
+            "nobody has called end, and the run has one",
             process(begin(run_id="a"), metric(), ending=ending, status=exits,
                     outputs={"3": [saw("metric", 3), saw("run_end", 4, **wanted)]}),
             kind="valid" if ending == "return" else "boundary",
@@ -231,9 +232,14 @@ def ending_cases(g: Emitting) -> None:
         kind="boundary",
     )  # fmt: skip
     add(
-        g, "terminated", "EMT-3.4", "no handler is installed: SIGTERM ends the process as ever",
+        g, "terminated", "EMT-3.4 DLV-1", "no handler is installed: SIGTERM ends the process as ever",
         process(begin(run_id="a"), metric(), ending="terminate", status=[-15, 143], outputs={"3": [saw("metric", 3)]}),
-        kind="invalid", kills="emitter-catches-signals",
+        kind="invalid", kills="emitter-catches-signals emitter-keeps-frames-in-the-process",
+    )  # fmt: skip
+    add(
+        g, "terminated-at-once", "DLV-1 EMT-3.4", "what was logged by the call before is out of the process, the first event as well",
+        process(begin(run_id="a"), ending="terminate", status=[-15, 143], outputs={"3": [saw("run_start", 1)]}),
+        kind="boundary", kills="emitter-catches-signals emitter-keeps-frames-in-the-process",
     )  # fmt: skip
     add(
         g, "two-runs-at-the-end", "EMT-4", "each run that is open gets its end",
@@ -250,7 +256,7 @@ def fork_cases(g: Emitting) -> None:
         return {"do": "call", "call": "fork", "calls": plain_calls(*calls)}
 
     add(
-        g, "forked-child", "STR-3 STR-3.1 STR-3.2 EVT-RUN_START-7.1 STR-1.1",
+        g, "forked-child", "STR-3 STR-3.1 STR-3.2 EVT-RUN_START-7.1 STR-1.1 STR-3.3",
         "a stream of its own, with sub, and a new session id",
         process(begin(run_id="a"), metric("before"), fork(metric("child")), metric("after"), streams=2, outputs={"3": [
             {"t": "run_start", "m": {"seq": 1, "sid": {"$bind": "parent"}}, "p": {"run_id": "a"}},
@@ -267,10 +273,12 @@ def fork_cases(g: Emitting) -> None:
         kind="boundary",
     )  # fmt: skip
     add(
-        g, "two-forked-children", "STR-3 STR-3.1", "three processes, three streams",
+        g, "two-forked-children", "STR-3 STR-3.1 STR-3.2", "three processes, three streams",
         process(begin(run_id="a"), fork(metric("one")), fork(metric("two")), metric("three"), streams=3,
                 outputs={"3": [saw("metric", key="one"), {"$rewind": True}, saw("metric", key="two"), {"$rewind": True},
-                               saw("metric", 3, key="three")]}), needs="forks", kind="boundary",
+                               saw("metric", 3, key="three"), {"$rewind": True},
+                               saw("run_start", 1, sub=True), saw("run_start", 1, sub=True)]}),
+        needs="forks", kind="boundary",
         kills="emitter-child-writes-as-parent",
     )  # fmt: skip
     add(
@@ -301,11 +309,12 @@ def launch_cases(g: Emitting) -> None:
         ("open-mpi", {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4"}),
         ("mpich", {"PMI_RANK": "1", "PMI_SIZE": "4"}),
         ("slurm", {**slurm, "SLURM_PROCID": "1"}),
+        ("torchrun-with-zeros", {"RANK": "01", "WORLD_SIZE": "4"}),
     ):
         add(
-            g, f"rank-by-{name}", "EMT-7", "the launcher has said which worker this is",
+            g, f"rank-by-{name}", "EMT-7 EMT-7.1", "the launcher has said which worker this is",
             process(begin(run_id="a"), env={**STDIO, **env}, outputs={"3": [{"t": "run_start", "m": {"wid": "1"}}]}),
-            level="SHOULD", kills="emitter-ignores-ranks" if name == "torchrun" else "",
+            level="SHOULD", kills={"torchrun": "emitter-ignores-ranks", "torchrun-with-zeros": "emitter-ranks-as-texts"}.get(name, ""),
         )  # fmt: skip
     add(
         g, "rank-and-an-argument", "EMT-7 EMT-1.1", "an argument outweighs the launcher",
@@ -318,7 +327,7 @@ def launch_cases(g: Emitting) -> None:
         ("negative", {"RANK": "-1", "WORLD_SIZE": "4"}),
     ):
         add(
-            g, f"rank-{name}", "EMT-7.1", "it is no place among them: passed over, with a warning",
+            g, f"rank-{name}", "EMT-7.1 EMT-7", "it is no place among them: passed over, with a warning",
             process(begin(run_id="a"), env={**STDIO, "XTRACK_QUIET": "1", **env}, min_lines=1,
                     outputs={"3": [{"t": "run_start", "m": {"wid": {"$absent": True}}}]}), kind="invalid",
             kills="emitter-takes-any-rank" if name == "not-below-the-size" else "",
@@ -336,6 +345,14 @@ def launch_cases(g: Emitting) -> None:
             for rank, job, wanted in (("0", "77", {"$bind": "launch"}), ("1", "77", "@launch@"),
                                       ("0", "78", {"$not": "@launch@"}))
         ), kills="emitter-own-run-for-each-rank",
+    )  # fmt: skip
+    add(
+        g, "another-step-of-the-job", "EMT-7.2", "two steps of one job are two launches; a step's last rank is of its first one's", *(
+            process(begin(), env={**STDIO, **slurm, "SLURM_PROCID": rank, "SLURM_STEP_ID": step},
+                    outputs={"3": [saw("run_start", 1, run_id=wanted)]})
+            for rank, step, wanted in (("0", "0", {"$bind": "launch"}), ("1", "0", "@launch@"),
+                                       ("0", "1", {"$not": "@launch@"}))
+        ), kind="boundary", kills="emitter-own-run-for-each-rank emitter-one-run-for-a-job",
     )  # fmt: skip
     add(
         g, "nothing-that-names-the-launch", "EMT-7.2", "ranks that share nothing are told what would help",

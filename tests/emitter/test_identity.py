@@ -261,6 +261,9 @@ def test_no_run_at_all(script: Any) -> None:
         ("https://host/a@b", "https://host/a@b"),
         ("ssh://git@host:22/repo", "ssh://host:22/repo"),
         ("git@host:org/repo.git", "git@host:org/repo.git"),
+        ("ann@host:org/repo.git", "host:org/repo.git"),
+        ("ann:p@ss@host:org/repo.git", "host:org/repo.git"),
+        ("C:\\code@home\\repo", "C:\\code@home\\repo"),
         ("/local/path", "/local/path"),
     ],
 )

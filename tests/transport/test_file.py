@@ -40,6 +40,18 @@ def test_a_second_writer_appends_its_worker_id_to_the_name(tmp_path):
         assert (tmp_path / name).read_bytes() == frame_payload(b"%d" % number)
 
 
+def test_a_second_writer_tells_where_it_writes(tmp_path):
+    first = opened(tmp_path / "events.bin")
+    told = []
+    second = FileTransport(tmp_path / "events.bin")
+    stream = StreamId("r", "w1", "5e55")
+    second.open(StreamInfo(stream=stream, warn=lambda kind, text: told.append((kind, text))))
+    assert [kind for kind, _ in told] == ["file"]
+    assert str(tmp_path / "events.bin.w1") in told[0][1]
+    first.close()
+    second.close()
+
+
 def test_when_all_names_are_taken_it_says_so(tmp_path):
     path = tmp_path / "events.bin"
     transports = [opened(path, "w") for _ in range(3)]

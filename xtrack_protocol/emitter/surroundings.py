@@ -26,6 +26,8 @@ _SECRET_VALUE: Final = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]+\.|(?i:(passw(or)?d|passphrase|secret|token|key)[\"']?\s*[=:])"
 )
 """The beginnings of the commonest keys, and texts of settings that hold one."""
+_USER_BEFORE_HOST: Final = re.compile(r"^(?!git@)[^/\\]*@(?=[^/\\@]+:)")
+"""In ``user@host:path``, which is no URL."""
 _USER_IN_URL: Final = re.compile(r"(\b\w[\w+.-]*://)[^/?#\s]*@")
 
 
@@ -77,8 +79,9 @@ def _git(folder: Path) -> tuple[str | None, str | None, str | None]:
 
 
 def strip_credentials(url: str) -> str:
-    """Return a repository's URL without user, password and query. ``git@host:path`` stays: it holds no secret."""
-    return to_text(re.sub(r"^(\w[\w+.-]*://)[^/?#]*@", r"\1", url).split("?")[0].split("#")[0])
+    """Return a repository's URL without user, password and query. ``git@host:path`` stays: that user says nothing."""
+    without = re.sub(r"^(\w[\w+.-]*://)[^/?#]*@", r"\1", url).split("?")[0].split("#")[0]
+    return to_text(_USER_BEFORE_HOST.sub("", without))
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:

@@ -53,6 +53,8 @@ class FileTransport(Transport):
         try:
             for path in (self._base, own, own.with_name(f"{own.name}.{safe_name(stream.session_id)}")):
                 if self._try_open(path):
+                    if path != self._base:  # spec: RST-1.3
+                        info.warn("file", f"{self._base} has another writer, or is damaged: {path} is written instead")
                     return
         except (OSError, ValueError) as error:
             self.close()

@@ -6,6 +6,7 @@
 
 import { randomBytes } from "node:crypto";
 
+import { Lane } from "./lane.mjs";
 import { Link } from "./link.mjs";
 import { Full } from "./place.mjs";
 import { Refused } from "./refused.mjs";
@@ -37,7 +38,7 @@ export class Emitter {
    * `places` makes the place for a stream; `line` is what a Link uses, or null where nothing is sent anywhere. `tell` writes a line for
    * people.
    */
-  constructor({ options, clock, places, line = null, tell = () => {}, random }) {
+  constructor({ options, clock, places, line = null, orphans, tell = () => {}, random }) {
     const { run_id, worker_id = "", world_size } = options;
     checkId(run_id, "the run id");
     checkId(worker_id, "the worker id", true);
@@ -57,10 +58,14 @@ export class Emitter {
     this.waits = new Set();
     this.ended = false;
     this.began = clock.now();
-    this.link =
-      line === null
-        ? null
-        : new Link({ emitter: this, place: this.place, clock, line, key: options.key, tls: options.tls, random });
+    this.posted = new Set(); // commands of the mailbox, which are answered there
+    this.link = null;
+    if (line !== null) {
+      const own = new Lane({ place: this.place, last: () => this.last, url: line.url });
+      const found = () => orphans?.(this.stream, line.url) ?? [];
+      this.link = new Link({ emitter: this, own, orphans: found, clock, line, key: options.key, tls: options.tls, random });
+      this.link.save();
+    }
     this.runStart();
     this.link?.begin();
     this.keepDurable();
@@ -70,6 +75,7 @@ export class Emitter {
   keepDurable() {
     this.durableTimer = this.clock.after(SECOND, () => {
       this.place.sync?.();
+      this.link?.save();
       if (!this.ended) this.keepDurable();
     });
   }
@@ -345,6 +351,10 @@ export class Emitter {
 
   /** The training asks; it is taken as having carried out what it gets. */
   takeCommands() {
+    for (const p of this.place.mailbox?.receive() ?? []) {
+      this.posted.add(p.get("cmd_id"));
+      this.command(p);
+    }
     const commands = this.commands;
     this.commands = [];
     for (const p of commands) this.finishCommand(p.get("cmd_id"), "ok");
@@ -359,6 +369,11 @@ export class Emitter {
 
   answer(id, { status, msg }) {
     const { link } = this;
+    if (this.posted.has(id)) {
+      const { run_id, wid } = named(this.stream);
+      this.place.mailbox.answer(id, { run_id, cmd_id: id, status, msg, wid }, this.clock.wall());
+      return;
+    }
     if (link?.state === "session") {
       const { run_id, wid } = named(this.stream);
       link.write("command_result", { run_id, cmd_id: id, status, msg, wid });
@@ -442,7 +457,6 @@ export class Emitter {
     const { link } = this;
     if (link !== null) {
       link.end();
-      this.place.note?.(link.note);
       if (!came) this.tell("xtrack: not everything was delivered: it is kept in the spool. `xtrack sync` ships it");
     }
     if (this.dropped > 0) this.tell(`xtrack: ${this.dropped} events were lost`);

@@ -6,14 +6,17 @@ import { join } from "node:path";
 
 import { VirtualClock } from "./clock.mjs";
 import { Emitter, Misconfigured } from "./emitter.mjs";
+import { files, folderOf, forgetFolder } from "./folders.mjs";
 import { SpoolPlace } from "./place.mjs";
+import { orphansIn, Shipping } from "./ship.mjs";
 import { argument, CALLS, optional, seconds } from "./emitter_calls.mjs";
 import { runProcess } from "./processes.mjs";
 import { toTagged } from "./tagged.mjs";
 
 class Session {
-  constructor() {
-    this.folder = mkdtempSync(join(tmpdir(), "xtrack-emitter-"));
+  constructor(shared) {
+    this.isShared = shared !== undefined;
+    this.folder = shared ?? mkdtempSync(join(tmpdir(), "xtrack-emitter-"));
     this.clock = new VirtualClock();
     this.written = [];
     this.connection = "none";
@@ -37,12 +40,16 @@ class Session {
 
   start({ now, options }) {
     this.clock.time = now;
+    const collector = options.collector ?? true;
+    // Each lock costs a process: where nobody else looks, there are none.
+    const kind = { collector, locks: this.isShared };
     try {
       this.emitter = new Emitter({
         options,
         clock: this.clock,
-        places: (stream) => new SpoolPlace(this.folder, stream, this.clock),
-        line: this.line,
+        places: (stream) => new SpoolPlace(this.folder, stream, this.clock, kind),
+        line: collector ? this.line : null,
+        orphans: (own, url) => (this.isShared ? orphansIn(this.folder, own, url) : []),
         tell: (line) => this.told.push(line),
       });
       this.call = { call: "returned" };
@@ -50,6 +57,20 @@ class Session {
       if (!(error instanceof Misconfigured)) throw error;
       this.call = { call: "raised", error: error.message };
     }
+  }
+
+  ship({ now, again }) {
+    this.clock.time = now;
+    this.call = { call: "waits" };
+    const { clock, line } = this;
+    const done = (success) => {
+      this.call = { call: "returned", value: toTagged(success) };
+    };
+    this.shipping = new Shipping({ root: this.folder, clock, line, tell: (text) => this.told.push(text), again, done });
+  }
+
+  get link() {
+    return this.emitter?.link ?? this.shipping?.link;
   }
 
   calling({ call, arguments: given }) {
@@ -79,21 +100,21 @@ class Session {
 
   connected({ address }) {
     this.connection = "open";
-    this.emitter.link.connected(address);
+    this.link.connected(address);
   }
 
   refused() {
     this.connection = "none";
-    this.emitter.link.refused();
+    this.link.refused();
   }
 
   receive({ bytes }) {
-    if (this.connection === "open") this.emitter.link.receive(Buffer.from(bytes, "base64"));
+    if (this.connection === "open") this.link.receive(Buffer.from(bytes, "base64"));
   }
 
   disconnected() {
     this.connection = "none";
-    this.emitter.link.disconnected();
+    this.link.disconnected();
   }
 
   tick({ now }) {
@@ -104,6 +125,14 @@ class Session {
     const { place } = this.emitter;
     // Room that was given up at the end stays there.
     place.full = full && place.reserve;
+  }
+
+  disk({ forces }) {
+    this.emitter.place.refuses = !forces;
+  }
+
+  room({ total, free }) {
+    this.emitter.place.disk = { total, free };
   }
 
   facts() {
@@ -124,13 +153,17 @@ class Session {
   }
 
   forget() {
+    this.link?.end();
     this.emitter?.place.end();
-    rmSync(this.folder, { recursive: true, force: true });
+    if (!this.isShared) rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
 const sessions = new Map();
 const NAMES = {
+  ship: "ship",
+  disk: "disk",
+  room: "room",
   start: "start",
   call: "calling",
   connected: "connected",
@@ -142,17 +175,23 @@ const NAMES = {
 };
 
 export const EMITTER_OPS = {
-  "emit.forget"({ session }) {
+  "emit.forget"({ session, dir }) {
     const ended = sessions.get(session);
     sessions.delete(session);
     ended?.forget();
+    if (dir !== undefined) forgetFolder(dir);
     return { ok: {} };
   },
+  "emit.files": (request) => ({ ok: files(request) }),
 };
-EMITTER_OPS["emit.process"] = async (request) => ({ ok: await runProcess(request) });
+EMITTER_OPS["emit.process"] = async (request) => ({
+  ok: await runProcess(request, request.dir === undefined ? undefined : folderOf(request.dir)),
+});
 for (const [name, method] of Object.entries(NAMES)) {
   EMITTER_OPS[`emit.${name}`] = (request) => {
-    if (!sessions.has(request.session)) sessions.set(request.session, new Session());
+    if (!sessions.has(request.session)) {
+      sessions.set(request.session, new Session(request.dir === undefined ? undefined : folderOf(request.dir)));
+    }
     const session = sessions.get(request.session);
     session[method](request);
     return { ok: session.facts() };

@@ -8,8 +8,10 @@ import { dirname, join, resolve } from "node:path";
 
 import { RealClock } from "./clock.mjs";
 import { Emitter, Misconfigured } from "./emitter.mjs";
+import { encodePayload } from "./encode.mjs";
 import { SpoolPlace } from "./place.mjs";
 import { Descriptor, kindOfDescriptor, Nowhere, PlainFile } from "./sinks.mjs";
+import { orphansIn } from "./ship.mjs";
 import { Spool } from "./spool.mjs";
 
 // EMT-2.1 asks what it was when the emitter was loaded.
@@ -133,21 +135,39 @@ function launched(env, warn) {
   return null;
 }
 
-function runIdOf(settings, launch, warn) {
+/** Whether the last session of a worker has completed a run. */
+function hasCompleted(run, worker) {
+  const sessions = [...(run?.streams.values() ?? [])].filter(({ wid }) => wid === worker).map(({ events }) => [...events.values()]);
+  const own = sessions.filter((all) => all.some(({ event }) => event.t === "run_start" && event.p.get("sub") !== true));
+  const began = (all) => all.reduce((least, { event }) => (event.m.get("ts") < least ? event.m.get("ts") : least), 2n ** 63n);
+  const last = own.reduce((one, other) => (one === null || began(other) > began(one) ? other : one), null);
+  return last?.some(({ event }) => event.t === "run_end" && event.p.get("status") === "completed") ?? false;
+}
+
+/** EMT-7.4: the launch's run, or the next one where this worker has completed that. */
+function launchRun(id, root, worker) {
+  const { collection } = new Spool(root);
+  for (let number = 1; ; number += 1) {
+    const run = number === 1 ? id : `${id}-${number}`;
+    if (!hasCompleted(collection.known(run), worker)) return run;
+  }
+}
+
+function runIdOf(settings, launch, warn, root, worker) {
   runs += 1;
   if (runs > 1) return `run-${randomBytes(8).toString("hex")}`;
   if (settings.resume_run_id !== undefined) return settings.resume_run_id;
   if (settings.run_id !== undefined) return settings.run_id;
   if (launch !== null && launch.size > 1) {
-    if (launch.id !== null) return launch.id;
+    if (launch.id !== null) return launchRun(launch.id, root, worker);
     warn("the workers of this launch share nothing that names their run: set XTRACK_RUN_ID");
   }
   return `run-${randomBytes(8).toString("hex")}`;
 }
 
 /** FLD-8, EVT-RUN_START-6: the sessions of the run that this worker had. What they said stays (EMT-1.8). */
-function resumeOf(settings, root, worker) {
-  const id = settings.resume_run_id;
+function resumeOf(settings, root, worker, launched) {
+  const id = settings.resume_run_id ?? launched;
   if (id === undefined || runs > 1) return undefined;
   const run = new Spool(root).collection.known(id);
   const streams = [...(run?.streams.values() ?? [])].filter(({ wid }) => wid === worker);
@@ -196,8 +216,8 @@ export function start(given = {}, env = process.env) {
   const warn = (text) => tell(`xtrack: warning: ${text}`);
   const launch = launched(env, warn);
   const root = resolve(settings.dir ?? join(homedir(), ".xtrack"));
-  const run = given.run_id ?? runIdOf(settings, launch, warn);
   const worker = given.worker_id ?? settings.worker_id ?? (launch === null ? "" : String(launch.rank));
+  const run = given.run_id ?? runIdOf(settings, launch, warn, root, worker);
   // EMT-7.3
   const size =
     given.world_size ?? settings.world_size ?? (launch !== null && launch.rank > 0 ? launch.size : undefined);
@@ -208,16 +228,17 @@ export function start(given = {}, env = process.env) {
     experiment_id: given.experiment_id ?? settings.experiment,
     parent_id: given.parent_id ?? (firstRun !== undefined && given.run_id === undefined ? firstRun : undefined),
     world_size: size,
-    resume: resumeOf(settings, root, worker),
+    resume: resumeOf(settings, root, worker, given.run_id === undefined && launch?.id ? run : undefined),
     quiet,
   };
   const clock = new RealClock();
-  const { places, line } = transport(settings, root, clock);
+  const { places, line } = transport(settings, root, clock, warn);
   const emitter = new Emitter({
     options,
     clock,
     places,
     line,
+    orphans: (own, url) => orphansIn(root, own, url),
     tell: (text) => (quiet && !text.includes("warning") ? undefined : tell(text)),
   });
   firstRun ??= run;
@@ -227,8 +248,9 @@ export function start(given = {}, env = process.env) {
   return emitter;
 }
 
-function transport(settings, root, clock) {
-  const spool = (stream) => new SpoolPlace(root, stream, clock);
+function transport(settings, root, clock, warn) {
+  const spoolOf = (collector) => (stream) => new SpoolPlace(root, stream, clock, { collector, locks: true });
+  const spool = spoolOf(true);
   const wrapped = (make) => (stream) => {
     try {
       return make(stream);
@@ -243,7 +265,7 @@ function transport(settings, root, clock) {
     case "null":
       return { places: (stream) => new Nowhere(stream), line: null };
     case "file":
-      return { places: wrapped((stream) => new PlainFile(settings.file ?? "xtrack_events.bin", stream)), line: null };
+      return { places: wrapped((stream) => new PlainFile(settings.file ?? "xtrack_events.bin", stream, warn)), line: null };
     case "stdio":
       if (THREE !== "pipe" && THREE !== "socket") throw new Misconfigured("descriptor 3 is no pipe: set XTRACK_FD");
       return { places: wrapped((stream) => descriptor(3, stream)), line: null };
@@ -256,8 +278,20 @@ function transport(settings, root, clock) {
       return { places: wrapped(spool), line: lineTo({ path }, `unix:${path}`) };
     }
     default:
-      return { places: wrapped(spool), line: null };
+      return { places: wrapped(spoolOf(false)), line: null };
   }
+}
+
+/** EVT-TAGS-3: whoever annotates a run that is there has a stream of its own, without a start or an end. */
+export function annotate({ run_id, tags }, env = process.env) {
+  const clock = new RealClock();
+  const stream = { run: run_id, wid: "", sid: randomBytes(16).toString("hex") };
+  const root = resolve(configuration(env).dir ?? join(homedir(), ".xtrack"));
+  const place = new SpoolPlace(root, stream, clock, { collector: false, locks: true });
+  const m = new Map([["seq", 1n], ["ts", BigInt(Math.trunc(clock.wall() * 1000))], ["sid", stream.sid]]);
+  const p = new Map([["run_id", run_id], ["tags", new Map(Object.entries(tags))]]);
+  place.append(1n, encodePayload({ t: "tags", m, p }));
+  place.end();
 }
 
 function descriptor(fd, stream) {

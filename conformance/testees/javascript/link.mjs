@@ -7,9 +7,8 @@
 
 import { control, named } from "./control.mjs";
 import { runOf } from "./decode.mjs";
-import { frame } from "./encode.mjs";
 import { Connection } from "./framer.mjs";
-import { plainForm } from "./plain.mjs";
+import { Lane } from "./lane.mjs";
 
 const SECOND = 1000;
 const FALLBACK = 2 * SECOND;
@@ -22,21 +21,20 @@ const DEAD = 60 * SECOND;
 const MIN_FRAME = 65_536n;
 const MIB = 1_048_576n;
 const LONGEST_RETRY = 3600;
+const ADOPT = 10 * SECOND;
 
 export const isLocal = (address) => /^(::ffff:)?127\./.test(address) || address === "::1" || address === "localhost";
 
 export class Link {
-  constructor({ emitter, place, clock, line, key, tls = false, random = Math.random }) {
-    Object.assign(this, { emitter, place, clock, line, key, tls, random });
+  /** `own`: the lane of the emitter's stream, if it has one; `orphans()`: lanes of others that nobody ships any more. */
+  constructor({ emitter, own = null, orphans = () => [], clock, line, key, tls = false, random = Math.random }) {
+    Object.assign(this, { emitter, own, orphans, clock, line, key, tls, random });
+    this.lanes = own === null ? [] : [own];
     this.state = "none"; // wanted, hello, plain, session
     this.attempts = 0;
     this.refusals = 0;
     this.welcomed = false;
     this.over = false; // fenced, or the run has ended: no further connection
-    this.fenced = false;
-    this.cursor = 0n; // acked up to here
-    this.rejected = new Map();
-    this.plainSent = 0n; // sent to a plain peer and unconfirmed, up to here
     this.timers = new Set();
   }
 
@@ -97,21 +95,18 @@ export class Link {
   noteBreak(broke) {
     if (this.state !== "plain") return;
     const until = this.clock.now() - (broke ? SECOND : 0);
-    let noted = this.plainBefore;
-    for (const { seq, at } of this.plainTimes) if (at <= until && seq > noted) noted = seq;
-    this.plainSent = noted;
+    for (const lane of this.lanes) lane.plainSent = lane.settled(until);
+    this.save(until);
+  }
+
+  /** RST-9: keeps how far each stream has got. */
+  save(until = this.clock.now() - SECOND) {
+    for (const lane of this.lanes) lane.save(this.state === "plain" ? lane.settled(until) : lane.plainSent);
   }
 
   connected(address) {
     this.framer = new Connection({ lenient: true });
-    this.sent = 0n; // what this connection has: sent, skipped, or named by the collector
-    this.opened = false;
-    this.named = null;
-    this.stalled = false;
-    this.flight = []; // {seq, bytes}: sent and not acked
-    this.flightBytes = 0;
-    this.plainTimes = [];
-    this.plainBefore = this.plainSent;
+    for (const lane of this.lanes) lane.connected();
     this.limits = { frame: MIB, events: null, bytes: null };
     this.heard = this.clock.now();
     this.state = "hello";
@@ -148,7 +143,8 @@ export class Link {
   fallBack() {
     if (this.state !== "hello") return;
     this.state = "plain";
-    this.sent = this.plainSent; // DLV-8.3
+    // DLV-8.3
+    for (const lane of this.lanes) lane.sent = lane.cursor > lane.plainSent ? lane.cursor : lane.plainSent;
     this.pump();
     this.emitter.changed();
   }
@@ -182,19 +178,39 @@ export class Link {
       this.close();
       return;
     }
-    this.plainSent = this.plainBefore;
+    for (const lane of this.lanes) lane.plainSent = lane.plainBefore;
     this.state = "session";
     this.welcomed = true;
     this.attempts = 0;
-    this.durability = p.get("durability");
+    for (const lane of this.lanes) lane.durability = p.get("durability");
     this.limits = {
       frame: frameLimit < MIB ? frameLimit : MIB,
       events: limits?.get("window_events") ?? null,
       bytes: limits?.get("window_bytes") ?? null,
     };
-    this.sent = 0n;
-    this.write("open", named(this.place.stream));
+    this.openAll();
+    this.adopt(p.get("durability"));
     this.later(PING, () => this.watch());
+  }
+
+  /** CTL-8, CTL-8.6 */
+  openAll() {
+    for (const lane of this.lanes) {
+      if (lane.wanted || lane.out) continue;
+      lane.sent = 0n;
+      lane.wanted = true;
+      this.write("open", { ...named(lane.place.stream), passive: lane.passive ? true : undefined });
+    }
+  }
+
+  /** DLV-8.8: now and then, as others end at any time. */
+  adopt(durability) {
+    for (const lane of this.orphans()) {
+      lane.durability = durability;
+      this.lanes.push(lane);
+    }
+    this.openAll();
+    this.later(ADOPT, () => this.adopt(durability));
   }
 
   /** CTL-10.1, CTL-10.2. */
@@ -221,7 +237,7 @@ export class Link {
   final(code, msg, wait = 0) {
     let least = wait;
     if (code === "fenced") {
-      this.fenced = true;
+      for (const lane of this.lanes) lane.fenced = true;
       this.over = true;
       this.emitter.warn("another session has taken over this stream: nothing more of it is sent");
     } else if (code === "unauthorized" || code === "forbidden") {
@@ -234,117 +250,66 @@ export class Link {
     this.close(least);
   }
 
-  isMine(p) {
-    const { run, wid, sid } = this.place.stream;
-    const same = (name, mine) => !p.has(name) || p.get(name) === mine;
-    return (
-      same("sid", sid) && (!p.has("sid") || (p.get("wid") ?? "") === wid) && (!p.has("run_id") || runOf({ p }) === run)
-    );
-  }
-
   ack(p) {
-    if (!this.isMine(p)) return;
-    const seq = p.get("seq");
-    const first = this.named === null;
-    // CTL-3.13
-    const bound = first ? seq : this.named > this.sent ? this.named : this.sent;
-    if (seq < 0n || seq > bound) {
+    const run = p.has("run_id") ? runOf({ p }) : undefined;
+    const lane = this.lanes.find((one) => one.wanted && one.isNamed(p, run));
+    if (lane === undefined) return;
+    const code = lane.ack(
+      p,
+      (text) => this.emitter.warn(text),
+      () => lane === this.own && this.emitter.opened(),
+    );
+    if (code === "against") {
       this.close();
       return;
     }
-    if (first) this.named = seq;
-    for (const [refused, code] of p.get("rejected") ?? []) {
-      this.rejected.set(refused, code);
-      this.emitter.warn(`the collector has refused an event (${code})`);
-    }
-    this.cursor = seq;
-    this.flight = this.flight.filter((sent) => sent.seq > seq);
-    this.flightBytes = this.flight.reduce((sum, { bytes }) => sum + bytes, 0);
-    const error = p.get("error") ?? "";
-    if (p.get("status") === "error") {
-      const code = ["fenced", "forbidden"].find((name) => error === name || error.startsWith(`${name}: `));
-      if (code !== undefined) this.final(code);
-      else this.stalled = true;
-    } else if (!this.opened || this.stalled) {
-      // CTL-8.2, CTL-3.14: from here on, whatever was sent before.
-      if (!this.opened) this.emitter.opened();
-      this.opened = true;
-      this.stalled = false;
-      this.named = seq;
-      this.sent = seq;
-      this.flight = [];
-      this.flightBytes = 0;
-    }
+    if (code !== "" && this.lanes.every(({ out }) => out)) this.final(code);
     this.pump();
     this.emitter.changed();
   }
 
   /** Sends what there is and may be sent. */
   pump() {
-    if (this.state === "plain") this.pumpPlain();
-    else if (this.state === "session" && this.opened && !this.stalled) this.pumpSession();
-  }
-
-  pumpPlain() {
-    const { last } = this.emitter;
-    while (this.sent < last) {
-      this.sent += 1n;
-      if (this.place.lost.has(this.sent)) continue; // VER-3.2: stays a gap there
-      this.line.write(frame(plainForm(this.place.read(this.sent))));
-      this.plainTimes.push({ seq: this.sent, at: this.clock.now() });
-      this.plainSent = this.sent;
-    }
-    // Older times say nothing more than the newest of those a second ago.
-    while (this.plainTimes.length > 1 && this.plainTimes[1].at <= this.clock.now() - SECOND) {
-      this.plainBefore = this.plainTimes.shift().seq;
+    if (this.state === "plain") {
+      for (const lane of this.lanes) lane.pumpPlain((bytes) => this.line.write(bytes), this.clock.now());
+    } else if (this.state === "session") {
+      for (const lane of this.lanes) if (lane.opened && !lane.stalled && !lane.out) lane.pumpSession(this);
     }
   }
 
-  pumpSession() {
-    const { last } = this.emitter;
-    while (this.sent < last) {
-      const seq = this.sent + 1n;
-      const payload = this.sendable(seq);
-      if (payload === null) {
-        let to = seq;
-        while (to < last && this.sendable(to + 1n) === null) to += 1n;
-        this.write("skip", { ...named(this.place.stream), from: seq, to, reason: "lost, or not to be had here" });
-        this.sent = to;
-        continue;
-      }
-      // CTL-6.3: one event is always allowed.
-      const { events, bytes } = this.limits;
-      const tooMany = events !== null && BigInt(this.flight.length + 1) > events;
-      const tooLarge = bytes !== null && BigInt(this.flightBytes + payload.length) > bytes;
-      if (this.flight.length > 0 && (tooMany || tooLarge)) return;
-      this.line.write(frame(payload));
-      this.flight.push({ seq, bytes: payload.length });
-      this.flightBytes += payload.length;
-      this.sent = seq;
-    }
+  /** CTL-6.3: one event is always allowed. */
+  hasRoomFor(payload) {
+    const { events, bytes } = this.limits;
+    const flying = this.lanes.reduce((sum, { flight }) => sum + flight.length, 0);
+    const flyingBytes = bytes === null ? 0 : this.lanes.reduce((sum, lane) => sum + lane.flightBytes, 0);
+    const tooMany = events !== null && BigInt(flying + 1) > events;
+    const tooLarge = bytes !== null && BigInt(flyingBytes + payload.length) > bytes;
+    return flying === 0 || !(tooMany || tooLarge);
   }
 
-  /** The payload of a seq, or null where it must not be sent: lost, refused (CTL-3.8), too large (FRM-3.9). */
-  sendable(seq) {
-    if (this.place.lost.has(seq) || this.rejected.has(seq)) return null;
-    const payload = this.place.read(seq);
-    return BigInt(payload.length) > this.limits.frame ? null : payload;
+  // What an emitter asks of its own stream.
+
+  get cursor() {
+    return this.own.cursor;
+  }
+
+  get rejected() {
+    return this.own.rejected;
+  }
+
+  get plainSent() {
+    return this.own.plainSent;
+  }
+
+  get isAcked() {
+    return this.own.isAcked;
   }
 
   /** Whether there is nothing left to wait for. */
   get delivered() {
-    const { last } = this.emitter;
-    if (this.fenced) return true;
-    if (this.state === "plain") return this.sent >= last;
+    if (this.own.fenced) return true;
+    if (this.state === "plain") return this.own.sent >= this.own.last();
     return this.isAcked;
-  }
-
-  get isAcked() {
-    const { last } = this.emitter;
-    for (let seq = this.cursor + 1n; seq <= last; seq += 1n) {
-      if (!this.rejected.has(seq) && !this.place.lost.has(seq)) return false;
-    }
-    return true;
   }
 
   /** DLV-4: what was refused is settled, and not acked. */
@@ -356,20 +321,12 @@ export class Link {
   end() {
     this.over = true;
     this.close();
+    this.save();
+    for (const lane of this.lanes) if (lane !== this.own) lane.place.end();
   }
+}
 
-  get note() {
-    const members = [
-      ["to", this.line.url],
-      ["buffer", true],
-      ["acked", this.cursor],
-      ["durability", this.durability ?? "none"],
-    ];
-    if (this.plainSent > 0n) members.push(["unconfirmed", this.plainSent]);
-    if (this.rejected.size > 0) {
-      members.push(["rejected", [...this.rejected].slice(0, 1000)], ["rejected_count", BigInt(this.rejected.size)]);
-    }
-    if (this.fenced) members.push(["fenced", true]);
-    return new Map(members);
-  }
+/** The lane of a stream that others have left in a spool: all that lies there, from its beginning on. */
+export function laneOf(place, url, buffer) {
+  return new Lane({ place, last: () => place.last, url, note: place.noted, buffer, passive: true });
 }

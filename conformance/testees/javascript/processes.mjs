@@ -27,10 +27,9 @@ function pipe(path) {
   return { reader, writer };
 }
 
-function environment(env, folder) {
+function environment(env, home) {
   const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !RANKS.test(name)));
-  const home = env.XTRACK_DIR === undefined ? { XTRACK_DIR: join(folder, "xtrack") } : {};
-  return { ...own, ...home, ...env };
+  return { ...own, XTRACK_DIR: home, ...env };
 }
 
 export async function runProcess({
@@ -41,8 +40,11 @@ export async function runProcess({
   read = [],
   calls = [],
   ending = "return",
-}) {
+}, shared) {
   const folder = mkdtempSync(join(tmpdir(), "xtrack-process-"));
+  // What XTRACK_DIR names, and the working folder.
+  const home = shared ?? join(folder, "xtrack");
+  const work = shared === undefined ? folder : join(shared, "work");
   const spec = join(folder, "calls.json");
   writeFileSync(spec, JSON.stringify({ calls, ending }));
   const stdio = ["pipe", "pipe", "pipe"];
@@ -68,7 +70,7 @@ export async function runProcess({
   // Standard input is a real pipe, too.
   const input = pipe(join(folder, "stdin"));
   stdio[0] = input.reader;
-  const child = spawn(process.execPath, [SCRIPT, spec], { cwd: folder, env: environment(env, folder), stdio });
+  const child = spawn(process.execPath, [SCRIPT, spec], { cwd: work, env: environment(env, home), stdio });
   for (const fd of close) closeSync(fd);
   const ended = new Promise((resolve) => child.on("close", (code, signal) => resolve({ code, signal })));
   writeFileSync(input.writer, Buffer.from(stdin, "base64"));
@@ -86,7 +88,7 @@ export async function runProcess({
   const result = { descriptors: { 1: base64(await out) }, files: {} };
   for (const [number, bytes] of Object.entries(told)) result.descriptors[number] = base64(await bytes());
   for (const path of read) {
-    const full = isAbsolute(path) ? path : join(folder, path);
+    const full = isAbsolute(path) ? path : join(work, path);
     result.files[path] = existsSync(full) ? base64(readFileSync(full)) : null;
   }
   result.calls = existsSync(`${spec}.calls`) ? JSON.parse(readFileSync(`${spec}.calls`, "utf-8")) : [];

@@ -5,8 +5,10 @@ import { Socket } from "node:net";
 
 import { frame } from "./encode.mjs";
 import { Connection } from "./framer.mjs";
+import { hold } from "./locks.mjs";
 import { plainForm } from "./plain.mjs";
 import { Ranges } from "./ranges.mjs";
+import { fileName } from "./spool.mjs";
 
 class Sink {
   constructor(stream) {
@@ -39,9 +41,18 @@ class Frames extends Sink {
 }
 
 export class PlainFile extends Frames {
-  constructor(path, stream) {
+  /** RST-1.3: one process a file; others of the run have one of their own. */
+  constructor(path, stream, warn) {
     super(stream);
-    this.file = openSync(path, "a", 0o666);
+    const others = [path, `${path}.${fileName(stream.wid || stream.sid)}`, `${path}.${fileName(stream.sid)}`];
+    for (const own of others) {
+      this.release = hold(own);
+      if (this.release === null) continue;
+      if (own !== path) warn(`another process writes to ${path}: this one writes to ${own}`);
+      this.file = openSync(own, "a", 0o666);
+      return;
+    }
+    throw Object.assign(new Error(`other processes write to ${path}`), { code: "EBUSY" });
   }
 
   sync() {
@@ -51,6 +62,7 @@ export class PlainFile extends Frames {
 
   end() {
     closeSync(this.file);
+    this.release();
   }
 }
 

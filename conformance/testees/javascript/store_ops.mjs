@@ -19,6 +19,8 @@ import { decode } from "./decode.mjs";
 import { frame } from "./encode.mjs";
 import { Fold } from "./fold.mjs";
 import { Connection, Recording } from "./framer.mjs";
+import { hold } from "./locks.mjs";
+import { isAlive } from "./place.mjs";
 import { Refused } from "./refused.mjs";
 import { FIRST_RECORD, kindOf, readHeader, readSegment, SegmentReader, SegmentWriter } from "./segment.mjs";
 import { fileName, Spool } from "./spool.mjs";
@@ -203,9 +205,10 @@ function writeFile({ form, run_id, wid, sid, payloads }) {
   });
 }
 
-/** Lays the entries out below a folder. */
+/** Lays the entries out below a folder; gives what releases the locks that are to be held. */
 function layOut(root, files) {
-  for (const { path, bytes, folder, link } of files) {
+  const releases = [];
+  for (const { path, bytes, folder, link, locked } of files) {
     const full = join(root, path);
     if (folder) {
       mkdirSync(full, { recursive: true, mode: 0o700 });
@@ -214,7 +217,9 @@ function layOut(root, files) {
     mkdirSync(dirname(full), { recursive: true, mode: 0o700 });
     if (link === undefined) writeFileSync(full, bytesOf(bytes ?? ""), { mode: 0o600 });
     else symlinkSync(link, full);
+    if (locked) releases.push(hold(full));
   }
+  return releases;
 }
 
 function collect(root, below = "") {
@@ -233,10 +238,12 @@ function collect(root, below = "") {
 
 function inFolder(files, work) {
   const root = newFolder();
+  const releases = [];
   try {
-    layOut(root, files);
+    releases.push(...layOut(root, files));
     return work(root);
   } finally {
+    for (const release of releases) release?.();
     rmSync(root, { recursive: true });
   }
 }
@@ -278,7 +285,7 @@ function spoolRead({ files }) {
             missing: pairsOf(missing),
             kept: pairsOf(kept),
             kept_by: kept.pairs.length === 0 ? null : stream.note.get("to"),
-            alive: null,
+            alive: isAlive(stream),
             lost: lostOf(stream.lost),
             shipped: stream.note === null ? null : plain(stream.note),
           };
@@ -306,7 +313,7 @@ function spoolWrite({ files, append, lost, command, access, delete: gone }) {
 
 function spoolTrim({ files, now }) {
   return inFolder(files, (root) => {
-    trim(root, BigInt(now));
+    trim(root, BigInt(now), isAlive);
     return { files: collect(root) };
   });
 }

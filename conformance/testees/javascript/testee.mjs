@@ -24,6 +24,7 @@ const HELLO = {
     stop_at_damage: true,
     limits: true,
     lone_surrogates: true,
+    messagepack: true,
     // of a store
     crash: true,
     segments: true,
@@ -34,6 +35,11 @@ const HELLO = {
     // of an emitter
     full: true,
     processes: true,
+    settings_file: true,
+    folders: true,
+    shipping: true,
+    disk: true,
+    locks: true,
     // of a server
     keys: true,
     commands: true,

@@ -22,15 +22,21 @@ from typing import Any
 from unittest import mock
 
 from as_process import run_process
+from folders import Folders
 from values_told import to_tagged, untagged
 from virtual import World
 
+from xtrack_protocol.cli.sync import _remarks
 from xtrack_protocol.emitter import Run, Tracker, ending, exits, tracker
 from xtrack_protocol.errors import TransportError
 from xtrack_protocol.net.channel import Channel
 from xtrack_protocol.net.connect import check_peer
 from xtrack_protocol.net.endpoint import Endpoint, parse_endpoint
+from xtrack_protocol.sender.sync import Syncer
 from xtrack_protocol.settings import Settings
+from xtrack_protocol.spool import SpoolDir, durable, room
+from xtrack_protocol.spool import writer as spool_writer
+from xtrack_protocol.transport import LocalTransport
 from xtrack_protocol.transport.remote import TcpTransport
 
 find_source = functools.cache(tracker.find_source)  # asks git, which takes its time
@@ -51,18 +57,24 @@ class Part:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Emitter] = {}
+        self.folders = Folders()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request."""
         op, name = request["op"], request["session"]
+        shared = self.folders.of(request["dir"]) if "dir" in request else None
         if op == "emit.process":
-            return {"ok": run_process(request)}
-        if op == "emit.start":
-            self.sessions[name] = Emitter()
+            return {"ok": run_process(request, shared)}
+        if op == "emit.files":
+            return {"ok": self.folders.answer(request)}
+        if op in {"emit.start", "emit.ship"}:
+            self.sessions[name] = Emitter(shared)
         elif op == "emit.forget":
             session = self.sessions.pop(name, None)
             if session is not None:
                 session.forget()
+            if shared is not None:
+                self.folders.forget(request["dir"])
             return {"ok": {}}
         return {"ok": self.sessions[name].answer(op, request)}
 
@@ -70,15 +82,17 @@ class Part:
 class Emitter:
     """One emitter, its run, and both ends of its connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None) -> None:
         self.world = World()
-        self.folder = Path(tempfile.mkdtemp(prefix="xtrack-emitter-"))
+        self.disk = Disk(self.world)
+        self.is_shared = shared is not None
+        self.folder = shared or Path(tempfile.mkdtemp(prefix="xtrack-emitter-"))
         self.lines = io.StringIO()
         self.written = bytearray()
         self.run: Run | None = None
-        self.transport: TcpTransport | None = None
+        self.transport: LocalTransport | None = None
         self.commands: list[dict[str, Any]] = []
-        self.wanted = self.full = False
+        self.wanted = False
         self.outcome: str | None = None
         self.peer: socket.socket | None = None
         self.call: dict[str, Any] | None = None
@@ -95,6 +109,8 @@ class Emitter:
             match op:
                 case "emit.start":
                     self.begin_call(lambda: self.start(request["options"]))
+                case "emit.ship":
+                    self.begin_call(lambda: self.ship(again=request.get("again", False)))
                 case "emit.call":
                     arguments = untagged(request["arguments"])
                     self.begin_call(lambda: make_call(self, request["call"], arguments))
@@ -109,7 +125,11 @@ class Emitter:
                 case "emit.tick":
                     self.world.advance(request["now"] / 1000)
                 case "emit.full":
-                    self.full = request["full"]
+                    self.disk.is_full = request["full"]
+                case "emit.disk":
+                    self.disk.refuses = not request["forces"]
+                case "emit.room":
+                    self.disk.size = request["total"], request["free"]
             self.settle()
             if self.called:
                 told |= self.call or {"call": "waits"}
@@ -132,8 +152,7 @@ class Emitter:
             stack.enter_context(contextlib.redirect_stderr(self.lines))
             stack.enter_context(mock.patch.object(ending, "time", SimpleNamespace(monotonic=self.world.clock)))
             stack.enter_context(mock.patch.object(tracker, "find_source", find_source))
-            if self.full:
-                stack.enter_context(mock.patch.object(os, "write", no_room))
+            self.disk.enter(stack)
             yield
 
     def begin_call(self, what: Callable[[], Any]) -> None:
@@ -158,10 +177,24 @@ class Emitter:
         world = self.world
         sender = {"connect": self.connect, "clock": world.clock, "wake": world.wake}
         sender |= {"thread": world.thread, "condition": world.condition}
-        self.transport = TcpTransport(endpoint, self.folder, sender=sender)
+        if options.get("collector", True):
+            self.transport = TcpTransport(endpoint, self.folder, sender=sender)
+        else:
+            self.transport = LocalTransport(self.folder)
         given = {ours: options[name] for name, ours in RUN_OPTIONS.items() if name in options}
         self.run = Tracker.start_run(transport=self.transport, settings=settings, **given)
         exits.unwatch(self.run)  # the testee may end in the middle of a session, and its clock stands still then
+
+    def ship(self, *, again: bool) -> bool:
+        """Ship what lies in the folder, and return whether that is told as a success."""
+        settings = Settings(dir=self.folder)
+        endpoint = parse_endpoint("tcp://localhost:9999", settings)
+        world = self.world
+        options = {"connect": self.connect, "clock": world.clock, "wake": world.wake}
+        report = Syncer(SpoolDir(self.folder), endpoint, again=again, **options).sync()
+        for text in _remarks(report, 0):
+            self.lines.write(f"{text}\n")
+        return report.is_complete
 
     # ------------------------------------------------------------------------------------------ the connection
 
@@ -221,17 +254,55 @@ class Emitter:
 
     def forget(self) -> None:
         """Let go of everything."""
+        self.disconnect()
         with self.surroundings():
             if self.transport is not None:
                 self.begin_call(self.transport.close)
-                self.world.advance(self.world.now + 100.0)
+            self.world.advance(self.world.now + 100.0)  # longer than anything waits for a collector
         self.disconnect()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.is_shared:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def no_room(_fd: int, _data: Any) -> int:
-    """Stand in for ``os.write`` on a disk that is full."""
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+class Disk:
+    """The disk that an emitter sees: whether it is full, how large it is, and whether it can be forced."""
+
+    def __init__(self, world: World) -> None:
+        self.clock = SimpleNamespace(monotonic=world.clock)
+        self.is_full = self.refuses = False
+        self.freed = 0
+        self.size: tuple[int, int] | None = None
+        self.write, self.truncate, self.force = os.write, os.ftruncate, spool_writer.sync_file
+
+    def enter(self, stack: contextlib.ExitStack) -> None:
+        """Have the emitter see it."""
+        stack.enter_context(mock.patch.object(room, "time", self.clock))
+        if self.is_full:
+            stack.enter_context(mock.patch.object(os, "write", self.write_where_room_is))
+            stack.enter_context(mock.patch.object(os, "ftruncate", self.make_room))
+        if self.refuses:
+            for module in (durable, spool_writer):
+                stack.enter_context(mock.patch.object(module, "sync_file", self.refuse))
+        if self.size is not None:
+            total, free = self.size
+            usage = SimpleNamespace(total=total, used=total - free, free=free)
+            stack.enter_context(mock.patch.object(room, "shutil", SimpleNamespace(disk_usage=lambda _: usage)))
+
+    def write_where_room_is(self, fd: int, data: Any) -> int:
+        """Stand in for ``os.write`` on a disk that is full but for what the emitter has given up."""
+        if len(data) > self.freed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.freed -= len(data)
+        return self.write(fd, data)
+
+    def make_room(self, fd: int, length: int) -> None:
+        """Stand in for ``os.ftruncate`` on such a disk."""
+        self.freed += max(0, os.fstat(fd).st_size - length)
+        self.truncate(fd, length)
+
+    def refuse(self, _fd: int) -> None:
+        """Stand in for what forces a file to the disk."""
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def make_call(here: Emitter, call: str, given: dict[str, Any]) -> Any:  # noqa: C901 - a table

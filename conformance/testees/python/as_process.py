@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -28,13 +29,15 @@ RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_", "OMPI_", "PMI_", "
 # ------------------------------------------------------------------------------------------ the testee's side
 
 
-def run_process(request: dict[str, Any]) -> dict[str, Any]:
-    """Run a process, and return what it wrote and how it ended."""
+def run_process(request: dict[str, Any], shared: Path | None = None) -> dict[str, Any]:
+    """Run a process, in a folder that it may share with others, and return what it wrote and how it ended."""
     with tempfile.TemporaryDirectory(prefix="xtrack-process-") as name:
         folder = Path(name)
-        (folder / "home").mkdir()
-        work = folder / "work"
-        work.mkdir()
+        home = shared or folder / "home"
+        work = (shared or folder) / "work"
+        for path in (home, work):
+            path.mkdir(exist_ok=True)
+        baits = set_baits(folder / "baits", work) if request.get("baits") else {}
         ours: dict[str, socket.socket] = {}
         theirs: dict[str, socket.socket | int] = {}
         readers: dict[str, Reader] = {}
@@ -56,7 +59,7 @@ def run_process(request: dict[str, Any]) -> dict[str, Any]:
             stderr=subprocess.PIPE,
             pass_fds=tuple(numbers.values()),
             cwd=work,
-            env=environment(request.get("env", {}), folder / "home"),
+            env=environment(request.get("env", {}), home) | baits,
         )
         for end in theirs.values():
             os.close(end) if isinstance(end, int) else end.close()
@@ -105,6 +108,17 @@ def as_text(path: Path) -> str | None:
     return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
 
 
+FRAMEWORKS = ("jax", "jaxlib", "torch", "tensorflow", "horovod", "mpi4py", "paddle", "mxnet", "cupy", "deepspeed")
+
+
+def set_baits(folder: Path, work: Path) -> dict[str, str]:
+    """Put in the process's way what says that it was loaded, under the names of frameworks; return its variables."""
+    folder.mkdir()
+    for name in FRAMEWORKS:
+        (folder / f"{name}.py").write_text(f"open({str(work / 'loaded')!r}, 'a').write({name + ' '!r})")
+    return {"PYTHONPATH": str(folder)}
+
+
 def environment(given: dict[str, str], home: Path) -> dict[str, str]:
     """Return the environment of a process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XTRACK_", *RANKS))}
@@ -147,8 +161,16 @@ class Program:
         given = untagged(call.get("arguments", {"t": "obj", "v": []}))
         if call["call"] == "start":
             self.run = Tracker.start_run(**{ours: given[name] for name, ours in RUN_OPTIONS.items() if name in given})
+        elif call["call"] == "annotate":
+            run = Tracker.attach(given["run_id"])
+            run.set_tags(given["tags"])
+            run.end()
+        elif call["call"] == "process":
+            further = run_process(call["request"], Path.cwd().parent)
+            sys.stderr.write("".join(f"{line}\n" for line in further["told"]))
         elif call["call"] == "fork":
-            if os.fork() == 0:
+            fork = os.fork if call.get("hooks", True) else ctypes.PyDLL(None).fork  # the latter runs no hook
+            if fork() == 0:
                 self.folder = Path()
                 self.make(call["calls"])
                 sys.exit(0)
@@ -189,9 +211,12 @@ def move(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text())
+    CHILD = sys.orig_argv[1:-1]  # a process that this one runs is of the same kind
+    file = Path(sys.argv[1])
+    asked = json.loads(file.read_text())
     move(asked)
-    program = Program(Path(sys.argv[1]).parent)
+    sys.argv = [str(Path("train.py").absolute())]  # the script that a training would be
+    program = Program(file.parent)
     program.make(asked["calls"])
     match asked["ending"].split():
         case ["exit", status]:
@@ -202,3 +227,5 @@ if __name__ == "__main__":
             signal.raise_signal(signal.SIGINT)
         case ["terminate"]:
             os.kill(os.getpid(), signal.SIGTERM)
+        case ["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -20,7 +20,8 @@ import xtrack_protocol
 from xtrack_protocol.errors import DecodeError, EncodeError
 from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, UnknownEnvelope, UnknownEvent
 from xtrack_protocol.limits import FILE_LIMITS, SOCKET_LIMITS, DecodeLimits
-from xtrack_protocol.wire import Frame, FrameDecoder, SalvageDecoder, decode, encode_frame
+from xtrack_protocol.wire import Frame, FrameDecoder, SalvageDecoder, decode, encode, encode_frame, frame_payload
+from xtrack_protocol.wire.codec import transcode
 
 HELLO = {
     "impl": {
@@ -38,10 +39,17 @@ HELLO = {
         "stop_at_damage": True,
         "limits": True,
         "lone_surrogates": True,
+        "messagepack": True,
         "full": True,
         "processes": True,
+        "settings_file": any(importlib.util.find_spec(name) for name in ("tomllib", "tomli")),
         "forks": True,
         "threads": True,
+        "folders": True,
+        "shipping": True,
+        "disk": True,
+        "scalars": True,
+        "frameworks": True,
         "keys": True,
         "commands": True,
         "follow": True,
@@ -97,8 +105,10 @@ class Testee:
 
     def encode(self, request: dict[str, Any]) -> dict[str, Any]:
         """Encode an event."""
+        codec, limit = request.get("codec", "json"), request.get("limit")
         try:
-            frame = encode_frame(to_envelope(from_tagged(request["event"])))
+            envelope = to_envelope(from_tagged(request["event"]))
+            frame = encode_frame(envelope, codec) if limit is None else frame_of(envelope, codec, limit)
         except (EncodeError, msgspec.ValidationError) as error:
             return {"rejected": {"reason": str(error)}}
         return {"frame": to_base64(frame)}
@@ -107,7 +117,7 @@ class Testee:
         """Decode a payload."""
         payload = base64.b64decode(request["payload"])
         try:
-            envelope = decode(payload, lenient=request["reader"] == "lenient")
+            envelope = decode(payload, codec=request.get("codec", "json"), lenient=request["reader"] == "lenient")
         except DecodeError as error:
             return {"rejected": {"class": error.kind, "fatal": error.fatal, "reason": str(error)}}
         return {"event": to_tagged(from_envelope(envelope))}
@@ -129,8 +139,8 @@ class Session:
         limits = FILE_LIMITS if self.is_recording else SOCKET_LIMITS
         if "limit" in request:
             limits = DecodeLimits(max_frame=request["limit"])
-        lenient = request["reader"] == "lenient"
-        self.decoder = SalvageDecoder(limits, lenient) if self.is_recording else FrameDecoder(limits, lenient)
+        lenient, codec = request["reader"] == "lenient", request.get("codec", "json")
+        self.decoder = SalvageDecoder(limits, lenient) if self.is_recording else FrameDecoder(limits, lenient, codec)
         self.fed = 0
         self.closed = False
 
@@ -163,6 +173,14 @@ class Session:
             entry = {"offset": error.offset, "length": error.length or None}
             entry["rejected"] = {"class": error.kind, "fatal": error.fatal, "reason": str(error)}
         return entry | {"verified": frame.verified}
+
+
+def frame_of(envelope: Envelope, codec: Any, limit: int) -> bytes:
+    """Return the frame of an event on a connection with ``codec``, on which a payload has at most ``limit`` bytes."""
+    payload = transcode(encode(envelope), codec, limit)
+    if len(payload) > limit:
+        raise EncodeError(f"the payload has {len(payload)} bytes, more than {limit}")
+    return frame_payload(payload)
 
 
 def to_envelope(event: Any) -> Envelope:

@@ -17,6 +17,19 @@ class Broken:
         raise ValueError("no text can be made of this")
 
 
+class Scalar:
+    """As scalars of array libraries are: no number of Python's, which has one."""
+
+    dtype, shape, ndim, size = "float64", (), 0, 1
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def item(self) -> float:
+        """Return the number."""
+        return self.number
+
+
 def untagged(tagged: dict[str, Any]) -> Any:
     """Return the value of a tagged one."""
     held: Any = tagged.get("v")
@@ -31,6 +44,8 @@ def untagged(tagged: dict[str, Any]) -> Any:
             return [untagged(item) for item in held]
         case "obj":
             return {name: untagged(item) for name, item in held}
+        case "scalar":
+            return Scalar(untagged(held))
         case "opaque":
             return Broken() if held == "broken" else Opaque()
     return held

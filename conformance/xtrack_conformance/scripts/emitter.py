@@ -6,14 +6,16 @@ here say what else a case is about. What must come may come within five seconds 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from xtrack_conformance.cases import build
 from xtrack_conformance.judgement import NOTHING_FOUND, Judgement
 from xtrack_conformance.protocol import BadAnswer
+from xtrack_conformance.scripts.emitter_folders import FOLDER_STEPS
 from xtrack_conformance.scripts.emitter_process import PROCESS_STEPS
-from xtrack_conformance.scripts.emitting import OWN, Emitter, Script, Talk
+from xtrack_conformance.scripts.emitting import OWN, Emitter, Script, Talk, steps_of
 from xtrack_conformance.scripts.following import Broken, Follower, Written
 from xtrack_conformance.scripts.matching import fits, substitute
 from xtrack_conformance.values import shown, tag
@@ -44,7 +46,8 @@ def start(script: Script, step: Step) -> Talk:
     follower = Follower(options["run_id"], options.get("worker_id", ""), secure=secure)
     emitter = Emitter(f"{script.name} {name}", follower, secure=secure, key=options.get("key", ""))
     script.emitters[name] = emitter
-    yield from script.ask(emitter, "start", now=0, options=options)
+    more = {"dir": script.folder(step)} if "dir" in step else {}
+    yield from script.ask(emitter, "start", now=0, options=options, **more)
     raises = step.get("raises", "never")
     if emitter.call == "waits":
         raise Broken("the start of a run waits", "EMT-3.6", got="waits")
@@ -152,7 +155,7 @@ def disconnect(script: Script, step: Step) -> Talk:
 
 
 def hello(script: Script, step: Step) -> Talk:
-    """See the hello of the connection, whose body fits ``body``."""
+    """See the hello of the connection, whose body fits ``body``. ``feature``: without it the rest isn't asked."""
     emitter = script.of(step)
     yield from script.until(emitter, lambda: bool(emitter.unread), BRIEF)
     if not emitter.unread or emitter.unread[0].type != "hello":
@@ -163,6 +166,8 @@ def hello(script: Script, step: Step) -> Talk:
         raise Broken(problem, "", expected=shown(step["body"]), got=frame.told())
     if 1 not in frame.body["protocols"]:
         raise Broken("the hello doesn't name version 1", "CTL-5", got=frame.told())
+    if "feature" in step and step["feature"] not in frame.body.get("features", ()):
+        raise Over
 
 
 def welcome(script: Script, step: Step) -> Talk:
@@ -184,6 +189,16 @@ def session(script: Script, step: Step) -> Talk:
     yield from welcome(script, {"of": step.get("of", OWN), "body": step.get("welcome", {})})
     yield from opened(script, {"of": step.get("of", OWN)})
     yield from ack(script, {"of": step.get("of", OWN), "seq": step.get("cursor", 0)})
+
+
+def offered(script: Script, step: Step) -> Talk:
+    """Where it wants a connection, it gets one, to a collector that welcomes it."""
+    emitter = script.of(step)
+    yield from script.until(emitter, lambda: emitter.connection == "wanted" or emitter.call == "returned")
+    if emitter.connection == "wanted":
+        yield from connect(script, step)
+        yield from hello(script, {"of": step.get("of", OWN)})
+        yield from welcome(script, {"of": step.get("of", OWN)})
 
 
 def plain(script: Script, step: Step) -> Talk:
@@ -227,7 +242,10 @@ def send(script: Script, step: Step) -> Talk:
 
 
 def expect(script: Script, step: Step) -> Talk:
-    """See these events come, in this order; others may stand between, but for those ``without`` which they come."""
+    """See these events come, in this order; others may stand between, but for those ``without`` which they come.
+
+    ``anywhere``: in any order, and what stands before them is still to be seen.
+    """
     emitter = script.of(step)
     for wanted in step["events"]:
         wish = substitute(wanted, script.names)
@@ -241,6 +259,9 @@ def expect(script: Script, step: Step) -> Talk:
         if not come():
             raise Broken("what must come didn't", "", expected=shown(wish, 300), got=told_of(emitter.unread))
         fits(emitter.unread[found[0]].tree, wish, script.names)
+        if step.get("anywhere"):
+            del emitter.unread[found[0]]
+            continue
         for unwanted in step.get("without", ()):
             wrong = [f for f in emitter.unread[: found[0]] if not fits(f.tree, unwanted, dict(script.names))]
             if wrong:
@@ -279,13 +300,18 @@ def commands(script: Script, step: Step) -> Talk:
 
 
 def lines(script: Script, step: Step) -> Talk:
-    """See that between ``min`` and ``max`` lines for people came since the last look; none holds ``without``."""
+    """See that between ``min`` and ``max`` lines for people came since the last look; none holds ``without``.
+
+    ``has``: a regular expression that one of them fits.
+    """
     yield from ()
     emitter = script.of(step)
     got, emitter.told = emitter.told, []
     least, most = step.get("min", 0), step.get("max", len(got))
     if not least <= len(got) <= most:
         raise Broken("lines for people", "", expected=f"{least} to {most}", got=shown(got, 300))
+    if "has" in step and not any(re.search(step["has"], line, re.IGNORECASE) for line in got):
+        raise Broken("lines for people", "", expected=f"one with {step['has']}", got=shown(got, 300))
     if "without" in step and any(step["without"] in line for line in got):
         raise Broken(f"a line for people shows {step['without']!r}", "CTL-5.4", got=shown(got, 300))
 
@@ -363,6 +389,7 @@ STEPS: Final[dict[str, Callable[[Script, Step], Talk]]] = {
     "welcome": welcome,
     "opened": opened,
     "session": session,
+    "offered": offered,
     "plain": plain,
     "ack": ack,
     "send": send,
@@ -376,13 +403,8 @@ STEPS: Final[dict[str, Callable[[Script, Step], Talk]]] = {
     "distinct": distinct,
     "batches": batches,
     **PROCESS_STEPS,
+    **FOLDER_STEPS,
 }
-
-
-def steps_of(milliseconds: int) -> tuple[int, ...]:
-    """Return a time in pieces, the last of which is empty."""
-    piece = max(1, milliseconds // 8)
-    return (*([piece] * (milliseconds // piece)), milliseconds % piece, 0)
 
 
 def told_of(frames: list[Written]) -> str:
@@ -413,4 +435,6 @@ def _converse(case: Case, script: Script) -> Conversation:
             break
     for emitter in script.emitters.values():
         yield {"op": "emit.forget", "session": emitter.session}
+    for folder in script.folders.values():
+        yield {"op": "emit.forget", "session": folder, "dir": folder}
     return result

@@ -23,6 +23,8 @@ def process(script: Any, step: Step) -> Talk:
     request |= {"stdin": "", "ending": "return", **substitute(step["request"], script.names)}
     calls: list[Json] = substitute(step["request"]["calls"], script.names)
     asked: dict[str, Any] = {**request, "calls": [_call(entry) for entry in calls]}
+    if "dir" in step:
+        asked["dir"] = script.folder(step)
     for name in ("stdin", "send"):
         if name in step:
             parts = step[name]
@@ -38,6 +40,9 @@ def _call(entry: Json) -> Json:
     entry["arguments"] = tag(entry.get("arguments", {}))
     if "calls" in entry:
         entry["calls"] = [_call(inner) for inner in entry["calls"]]
+    if "request" in entry:
+        inner = entry["request"]
+        entry["request"] = {"stdin": "", **inner, "calls": [_call(one) for one in inner["calls"]]}
     return entry
 
 
@@ -56,6 +61,9 @@ def _check(script: Any, step: Step, ok: Json) -> None:
         raise Broken("lines on standard error", "", expected=f"{step['max_lines']} at most", got=shown(told, 400))
     if "min_lines" in step and len(told) < step["min_lines"]:
         raise Broken("lines on standard error", "", expected=f"{step['min_lines']} at least", got=shown(told, 400))
+    lacking = next((text for text in step.get("told", ()) if not any(text in line for line in told)), None)
+    if lacking is not None:
+        raise Broken("lines on standard error", "", expected=f"one with {lacking!r}", got=shown(told, 400))
     for name, wanted in step.get("outputs", {}).items():
         found = outputs.get(name, b"") if name.isdigit() else files.get(name)
         _check_output(script, name, found, wanted, step)
@@ -69,8 +77,14 @@ def _check_output(script: Any, name: str, data: bytes | None, wanted: list[Json]
     if not data:
         raise Broken(f"nothing was written to {name}", "", expected=shown(wanted, 300), got="nothing")
     frames = read_all(data, step)
+    match_events(script, name, frames, {"events": wanted, "never": step.get("never", [])})
+    _check_streams(frames, step)
+
+
+def match_events(script: Any, name: str, frames: list[Written], step: Json) -> None:
+    """See the ``events`` of a step in their order; ``{"$rewind": true}`` begins anew. ``never``: none of these."""
     where = 0
-    for wanted_here in wanted:
+    for wanted_here in step.get("events", ()):
         wish = substitute(wanted_here, script.names)
         if wish.get("$rewind"):
             where = 0
@@ -86,7 +100,6 @@ def _check_output(script: Any, name: str, data: bytes | None, wanted: list[Json]
         for frame in frames:
             if not fits(frame.tree, wish, dict(script.names)):
                 raise Broken(f"what mustn't stand on {name} does", "", expected=f"no {shown(wish)}", got=frame.told())
-    _check_streams(frames, step)
 
 
 def read_all(data: bytes, step: Step) -> list[Written]:

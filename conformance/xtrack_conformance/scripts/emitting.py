@@ -55,10 +55,17 @@ class Script:
         self.emitters: dict[str, Emitter] = {}
         self.names: dict[str, str] = {}
         self.processes = 0
+        self.folders: dict[str, str] = {}
+        self.places: set[tuple[str, int]] = set()
+        """Which event stood in which file when the spool was looked at."""
 
     def of(self, step: Step) -> Emitter:
         """Return the emitter that a step is about."""
         return self.emitters[step.get("of", OWN)]
+
+    def folder(self, step: Step) -> str:
+        """Return the name that no other script has for the folder ``dir`` of a step."""
+        return self.folders.setdefault(step["dir"], f"{self.name} in {step['dir']}")
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -112,6 +119,12 @@ class Script:
             emitter.welcomed |= tree["t"] == "welcome"
             payload = json.dumps(whole, separators=(",", ":")).encode()
             yield from self.send(emitter, len(payload).to_bytes(4, "big") + payload)
+
+
+def steps_of(milliseconds: int) -> tuple[int, ...]:
+    """Return a time in pieces, the last of which is empty."""
+    piece = max(1, milliseconds // 8)
+    return (*([piece] * (milliseconds // piece)), milliseconds % piece, 0)
 
 
 @attrs.frozen

@@ -226,7 +226,7 @@ class Follower:
         except Fault as fault:
             raise Broken(f"a frame that no writer may write: {fault}", fault.clause, got=shown(payload, 300)) from fault
         assert isinstance(event["t"], str)
-        frame = Written(_tree(payload), payload, line.number, now)
+        frame = Written(as_tree(payload), payload, line.number, now)
         check_control(frame)
         try:
             self._place(line, frame, now)
@@ -400,6 +400,7 @@ def check_control(frame: Written) -> None:
         raise Broken("a control event has seq 0 and no sid in m", "CTL-1", got=frame.told())
 
 
-def _tree(payload: bytes) -> Json:
+def as_tree(payload: bytes) -> Json:
+    """Return the JSON of a payload that was read before."""
     tree: Json = json.loads(payload)
     return tree

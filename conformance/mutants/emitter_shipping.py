@@ -1,0 +1,133 @@
+"""Mutants of the emitter: its spool, what is shipped from there, its disk, and what processes leave for each other."""
+
+from __future__ import annotations
+
+from swapped import Edit
+
+FILE = "transport/file.py"
+LANE = "sender/lane.py"
+LAUNCH = "emitter/launch.py"
+LINK = "sender/link.py"
+LOCAL = "transport/local.py"
+MAILBOX = "spool/mailbox.py"
+RANKS = "emitter/ranks.py"
+REMOTE = "transport/remote.py"
+ROOM = "spool/room.py"
+STREAM = "emitter/stream.py"
+SURROUNDINGS = "emitter/surroundings.py"
+SYNC = "sender/sync.py"
+TELLING = "cli/sync.py"
+TRACKER = "emitter/tracker.py"
+VALUES = "emitter/values.py"
+WRITER = "spool/writer.py"
+
+RESUME = "resume=Resume(resumed, rewind) if resumed else None,"
+ACQUIRED = "            if not lock.acquire():\n                return False\n        except OSError:\n"
+ORPHAN = "                lane.passive = True\n                self._seen.add(stream)\n"
+OWN = "        lane.take()  # the session id is new: nobody else can have it\n"
+NEXT = "            if item is None:\n                item = self._peeked = self.feed.next()\n"
+REMEMBERED = """\
+            kept = __import__("builtins").__dict__.get("_kept", {}).get((self.stream.session_id, position + 1))
+            if isinstance(item, Hole) and kept:
+                item = self._peeked = Event(position + 1, kept)
+"""
+KEPT = """\
+        __import__("builtins").__dict__.setdefault("_kept", {})[lane.stream.session_id, seq] = payload
+"""
+SENT = "        if seq > lane.last_seq:  # noqa: PLR1730 - twice as fast as max()\n"
+HOOKED = """\
+import os as _os
+from types import SimpleNamespace
+
+_pid = [_os.getpid()]
+_os.register_at_fork(after_in_child=lambda: _pid.__setitem__(0, _os.getpid()))
+os = SimpleNamespace(getpid=lambda: _pid[0], urandom=_os.urandom)
+"""
+ALONE = "    environ = os.environ if environ is None else environ\n    alone: Rank"
+LOADED = '    with __import__("contextlib").suppress(ImportError):\n        __import__("jax")\n'
+
+EDITS: dict[str, tuple[Edit, ...]] = {
+    # -------------------------------------------------------------------------------------- between processes
+    "emitter-sends-git-credentials": (
+        (SURROUNDINGS, "git_repo=strip_credentials(repo) if repo else None,", "git_repo=repo,"),
+    ),
+    "emitter-keeps-git-users": (
+        (SURROUNDINGS, 'return to_text(_USER_BEFORE_HOST.sub("", without))', "return to_text(without)"),
+    ),
+    "emitter-resumes-in-silence": ((TRACKER, RESUME, "resume=None,"),),
+    "emitter-resumes-the-last-only": ((TRACKER, RESUME, "resume=Resume(resumed[-1:], rewind) if resumed else None,"),),
+    "emitter-resumes-every-run": ((TRACKER, RESUME, 'resume=Resume(resumed or ["0" * 32], rewind),'),),
+    "emitter-next-run-after-a-failure": (
+        (LAUNCH, "    return first.meta.timestamp_us, is_completed\n", "    return first.meta.timestamp_us, True\n"),
+    ),
+    "emitter-one-run-a-launch": ((LAUNCH, "    if spool is None:\n        return job\n", "    return job\n"),),
+    "emitter-annotates-in-a-stream-of-the-run": (
+        (TRACKER, "StreamId(run_id, worker, new_session_id())", "streams_of(spool.run_dir(run_id))[0]"),
+    ),
+    "emitter-shares-a-file": (
+        (FILE, "        if not lock.acquire():\n            return False\n", "        lock.acquire()\n"),
+    ),
+    "emitter-forks-by-hooks-alone": ((STREAM, "import os\n", HOOKED),),
+    "emitter-imports-a-framework": ((RANKS, ALONE, f"{LOADED}{ALONE}"),),
+    # -------------------------------------------------------------------------------------- the spool
+    "emitter-keeps-events-in-memory": (
+        (REMOTE, SENT, f"{KEPT}{SENT}"),
+        (LANE, NEXT, NEXT + REMEMBERED),
+    ),
+    "emitter-holds-no-lock": (
+        (WRITER, "                self._take_lock(self._lock)\n", "                self._lock = None\n"),
+    ),
+    "emitter-ships-without-a-lock": ((LANE, ACQUIRED, "            pass\n        except OSError:\n"),),
+    "emitter-ships-what-is-locked": ((LANE, ACQUIRED, "            lock.acquire()\n        except OSError:\n"),),
+    "emitter-ignores-the-mailbox": ((LOCAL, "return inbox.receive() if inbox else []", "return []"),),
+    "emitter-answers-nobody-in-the-mailbox": (
+        (LOCAL, "            return inbox.answer(payload)\n", "            return True\n"),
+    ),
+    "emitter-takes-old-commands": ((MAILBOX, " and when >= self._since_us:\n", ":\n"),),
+    "emitter-trims-the-only-copy": (
+        (LANE, "            self.note.buffer, self.unsaved = False, True\n", "            self.unsaved = True\n"),
+    ),
+    "emitter-notes-last-words": (
+        (LINK, "self._settling.append((now + SETTLE_SECONDS, taken))", "self._settling.append((now, taken))"),
+    ),
+    # -------------------------------------------------------------------------------------- shipping for others, later
+    "emitter-leaves-orphans": ((REMOTE, "            orphans=_Orphans(lane),\n", "            orphans=list,\n"),),
+    "emitter-opens-orphans-as-its-own": ((REMOTE, ORPHAN, "                self._seen.add(stream)\n"),),
+    "emitter-opens-its-own-as-passive": ((REMOTE, OWN, f"{OWN}        lane.passive = True\n"),),
+    "emitter-ships-for-the-living": (
+        (REMOTE, " or is_locked(lock_path(run_dir, stream.session_id)) is not False:\n", ":\n"),
+        (REMOTE, f"            if lane.take():\n{ORPHAN}", f"            if lane.take() or True:\n{ORPHAN}"),
+    ),
+    "emitter-ships-nothing-later": (
+        (SYNC, "self._waiting.extend(find_streams(self._spool))", "self._waiting.extend([])"),
+    ),
+    "emitter-reports-success-when-sent": (
+        (SYNC, "max(lane.note.acked, lane.note.unconfirmed if self.is_plain else 0) >= target", "target >= 0"),
+    ),
+    "emitter-hides-refusals": (
+        (TELLING, 'f"run {stream.stream.run_id}: refused for good: {code}, {number} events"', '""'),
+    ),
+    "emitter-never-sends-again": (
+        (SYNC, "            lane.resend, lane.note.unconfirmed = True, 0\n", "            pass\n"),
+    ),
+    "emitter-leaves-living-runs": (
+        (SYNC, "        if not lane.take():\n", "        if found.is_live or not lane.take():\n"),
+    ),
+    # -------------------------------------------------------------------------------------- the disk
+    "emitter-durable-without-the-disk": ((LOCAL, "            writer.sync()\n", "            pass\n"),),
+    "emitter-trusts-a-failed-disk": (
+        (WRITER, "            self._rescue_all()\n            while True:\n",
+         "            self._doubtful.clear()\n            while True:\n"),
+    ),
+    "emitter-leaves-no-room": ((LOCAL, "Reserve(self._dir.root) if self.is_buffer else None", "None"),),
+    "emitter-leaves-too-much-room": (
+        (ROOM, "return reserve if usage.free < reserve else 0", "return reserve if usage.free < 2 * reserve else 0"),
+    ),
+    "emitter-keeps-no-room-for-the-end": (
+        (LOCAL, "        self._ballast = Ballast(self._dir.root)\n", "        self._ballast = None\n"),
+    ),
+    "emitter-takes-no-scalars": (
+        (VALUES, 'item = value.item() if hasattr(value, "item") else value', "item = value"),
+    ),
+}  # fmt: skip
+"""The edits of each mutant."""

@@ -1,0 +1,29 @@
+/** Exclusive locks on files (RST-6.5, DLV-8.4), by flock(1): Node has none of its own. They end with their process. */
+
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+
+// RST-6.17: somebody may only have looked.
+const WAITS = { "-x": ["-w", "0.1"], "-s": ["-n"] };
+const flock = (file, how) =>
+  spawnSync("flock", [...WAITS[how], how, "3"], { stdio: ["ignore", "ignore", "ignore", file] }).status;
+
+/** Takes the lock on a file, which is made where there is none; gives what releases it, or null where another has it. */
+export function hold(path) {
+  const file = openSync(path, "a+", 0o600);
+  if (flock(file, "-x") === 0) return () => closeSync(file);
+  closeSync(file);
+  return null;
+}
+
+export function isHeld(path) {
+  let file;
+  try {
+    file = openSync(path, "r");
+  } catch {
+    return false;
+  }
+  const status = flock(file, "-s");
+  closeSync(file);
+  return status !== 0;
+}
