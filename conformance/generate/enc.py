@@ -96,7 +96,7 @@ def _events(g: Group) -> None:
         event("energy", {"run_id": "a", "joules": 1.5, "more": [None, {"a": True}]}),
     )
     run = event("run_start", {"run_id": {"id": "a", "exp_id": "e"}}, seq=1)
-    g.encode("enc-run-id-object", "EVT-1.6 ENV-4.8", "an experiment is written", run)
+    g.encode("enc-run-id-object", "EVT-1.6 ENV-4.8 EVT-1.9", "an experiment is written", run)
     many = event("metric_batch", {"run_id": "a", "metrics": {f"m{n}": n / 8 for n in range(300)}})
     g.encode(
         "enc-large",
@@ -122,7 +122,7 @@ def _again(g: Group) -> None:
     )
     g.encode(
         "enc-same-bytes",
-        "ENV-7.3",
+        "ENV-7.3 ENV-7.5",
         "the same event gives the same bytes, whatever was written between",
         of,
         kills="writes-in-changing-order",

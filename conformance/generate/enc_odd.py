@@ -397,5 +397,5 @@ def _run_ids(g: Group) -> None:
             {"event": whole},
             also_allowed=[{"event": of}, {"rejected": {}}],
             level="MAY",
-            kind="boundary",
+            kind="boundary" if ident == "of-ack" else "invalid",
         )

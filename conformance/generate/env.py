@@ -62,7 +62,14 @@ def _members(g: Group) -> None:
             "a value that doesn't fit its slot",
             dump({**OK, name: value}),
             "bad_envelope",
-            kills="version-in-a-string" if (name, ident) == ("v", "string") else "",
+            kills={
+                "v": {"fraction": "version-cut", "string": "version-in-a-string"}.get(
+                    ident, "version-compared-loosely"
+                ),
+                "t": "types-of-anything",
+                "m": "meta-of-anything",
+                "p": "body-of-anything",
+            }[name],
         )
     for ident, text in (
         ("list", "[1,2]"),
@@ -161,6 +168,7 @@ def _meta(g: Group) -> None:
                 f"{name} is an integer",
                 dump({**OK, "m": {**OK["m"], name: value}}),
                 "bad_type",
+                kills="integers-by-cast" if name == "ts" or ident == "fraction" else "seq-of-anything",
             )
         g.refuse(
             f"env-{name}-beyond",
@@ -304,7 +312,7 @@ def _unknown(g: Group) -> None:
     ):
         g.refuse(
             f"env-unknown-type-{ident}",
-            "ENV-5.1",
+            "ENV-5.1 ENV-5.8" if ident == "body-list" else "ENV-5.1",
             "v, m and the rules of values hold as for any other",
             text,
             class_,

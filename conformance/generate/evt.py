@@ -129,9 +129,10 @@ def _table(g: Group, event_type: str, members: Mapping[str, Member]) -> None:
             continue
         wrong = _set(most, path, WRONG[slot.kind])
         ident = "-".join(str(step) for step in path).replace("_", "-")
+        is_map_of_free = slot.kind == "map" and slot.item is not None and slot.item.kind == "free"
         g.refuse(
             f"evt-{name}-{ident}-wrong-type",
-            f"{clause} {more}",
+            f"{clause} {more}" + (" VAL-4.9" if is_map_of_free else ""),
             f"{'.'.join(map(str, path))} holds a value of another type",
             dump(of(wrong)),
             "bad_type",
@@ -383,7 +384,13 @@ def _particular(g: Group) -> None:
                 "an error may be absent, or lack any of its members, beside any status",
                 dump(of),
                 of,
-                kills="failed-needs-an-error" if (ident, status) == ("none", "failed") else "",
+                kills={
+                    "none": "failed-needs-an-error" if status == "failed" else "optional-integers-required",
+                    "empty": "errors-need-a-type",
+                    "type-alone": "errors-need-a-message",
+                    "all": "loses-run_end.error.traceback",
+                }[ident]
+                + ("" if error is None or status == "failed" else " completed-takes-no-error"),
             )
     kept = event(
         "run_end",
