@@ -215,11 +215,12 @@ def fork_cases(g: Emitting) -> None:
         ]}), needs="forks", kind="boundary", kills="emitter-forks-by-hooks-alone",
     )  # fmt: skip
     add(
-        g, "forked-by-a-library-and-again", "STR-3.3 STR-3.1", "a child's child is a third process",
+        g, "forked-by-a-library-and-again", "STR-3.3 STR-3 STR-3.1 STR-3.2", "a child's child is a third process",
         process(begin(run_id="a"), fork(metric("child"), {"do": "call", "call": "fork", "hooks": False, "calls":
                 plain_calls(metric("grandchild"))}, metric("later")), metric("after"), streams=3, outputs={"3": [
             saw("metric", key="grandchild"), {"$rewind": True}, saw("metric", key="child"), saw("metric", key="later"),
             {"$rewind": True}, saw("metric", 3, key="after"),
+            {"$rewind": True}, saw("run_start", 1, sub=True), saw("run_start", 1, sub=True),
         ]}), needs="forks", kind="invalid", kills="emitter-forks-by-hooks-alone",
     )  # fmt: skip
 
