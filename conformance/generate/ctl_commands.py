@@ -65,9 +65,9 @@ def _passing(group: Group) -> None:
     add("ctl-cmd-error", "CTL-15.3 CTL-15.4", "also where it failed", *SERVED, send("c", command("r", "c1")), commanded(),
         send("w", result("r", "@inner@", wid="w1", status="error", msg="no")), answered(status="error", msg="no", wid="w1"),
         kills="commands-kept results-under-inner-id")  # fmt: skip
-    add("ctl-cmd-no-wid-in-answer", "CTL-15.3", "the answer has the worker's id, also where the worker has left it out",
+    add("ctl-cmd-no-wid-in-answer", "CTL-15.3 CTL-15.12", "the answer has the worker's id, also where the worker has left it out",
         *SERVED, send("c", command("r", "c1")), commanded(), send("w", result("r", "@inner@")), answered(wid="w1"),
-        kind="boundary", kills="results-without-wid")  # fmt: skip
+        kills="results-without-wid")  # fmt: skip
     add("ctl-cmd-ids", "CTL-15.2 CTL-15.8", "two clients' commands of the same id are two commands", *SERVED, join("d", **TAKES),
         send("c", command("r", "same")), commanded(), send("d", command("r", "same", payload={"of": "d"})),
         expect("w", frame("command", cmd_id={"$bind": "other", "$not": "@inner@"}, payload={"of": "d"})),
@@ -101,7 +101,7 @@ def _passing(group: Group) -> None:
         kills="command-to-all-runs")  # fmt: skip
     add("ctl-cmd-fenced", "CTL-15.1 CTL-13", "it goes to the connection that has the stream now", *SERVED,
         open_("w", stream("s")), join("v", **TAKES), open_("v", W1), send("c", command("r", "c1")), commanded("v"),
-        {"do": "quiet", "conn": "w", "ignore": [frame("ack", status="error")]}, kind="boundary")  # fmt: skip
+        {"do": "quiet", "conn": "w", "ignore": [frame("ack", status="error")]}, kind="boundary", kills="fenced-commanded")  # fmt: skip
     add("ctl-cmd-plain", "CTL-15.1 CTL-15.7 VER-3.5", "a plain worker gets it, and doesn't answer", start(), connect("p"),
         send("p", seqs(W1, 1, 2)), in_time("r", held(W1, seqs(W1, 1, 2))), join("c", **TAKES),
         send("c", command("r", "c1")), answered(wid="w1", msg={"$not": ""}), expect("p", frame("command", type="pause")),
@@ -115,7 +115,7 @@ def _passing(group: Group) -> None:
         acked("w", ack(W1, 1)), stored("r", held(W1, seqs(W1, 1))), kills="controls-stored")  # fmt: skip
     add("ctl-cmd-of-a-plain-peer", "CTL-15 VER-3.5 CTL-1.4", "a plain peer can't send one", *SERVED, connect("p"),
         send("p", command("r", "c1"), seqs(stream(letter="e"), 1)),
-        in_time("r", held(stream(letter="e"), seqs(stream(letter="e"), 1))), *quiet("w"), kind="invalid")  # fmt: skip
+        in_time("r", held(stream(letter="e"), seqs(stream(letter="e"), 1))), *quiet("w"), kind="invalid", kills="plain-commands")  # fmt: skip
 
 
 def _answering(group: Group) -> None:
@@ -167,7 +167,7 @@ def _answering(group: Group) -> None:
         *quiet("w"), kind="invalid", kills="same-id-taken")  # fmt: skip
     add("ctl-cmd-after-end", "CTL-15.1 CTL-15.5", "a worker that has ended its run and is gone takes none", *SERVED,
         send("w", seqs(W1, 1), end(W1, 2)), acked("w", ack(W1, 2)), {"do": "close", "conn": "w"}, *quiet("c"),
-        {"do": "wait", "seconds": 0.2}, send("c", command("r", "c1")), REFUSED, kind="boundary")  # fmt: skip
+        {"do": "wait", "seconds": 0.2}, send("c", command("r", "c1")), REFUSED, kind="boundary", kills="no-worker-unsaid")  # fmt: skip
     _ = event
 
 
@@ -182,7 +182,7 @@ def _refusing(group: Group) -> None:
         send("c", command("r", "c1", wid="w9")), REFUSED, *quiet("w"), kills="no-worker-unsaid command-to-all")  # fmt: skip
     add("ctl-cmd-no-run", "CTL-15.1 CTL-15", "a command without a run is passed to nobody", *SERVED,
         send("c", {"event": {"t": "command", "v": 1, "m": {"seq": 0, "ts": 1}, "p": {"cmd_id": "c1", "type": "stop"}}}),
-        *quiet("w"), kind="boundary")  # fmt: skip
+        *quiet("w"), kind="boundary", kills="commands-for-anybody")  # fmt: skip
     for name, cmd_id in (("empty", ""), ("129", "x" * 129), ("long", "\u00e9" * 65)):
         add(f"ctl-cmd-id-{name}", "CTL-15.9 CTL-15.5", "an id that is empty or above 128 bytes is refused", *SERVED,
             send("c", command("r", cmd_id)),

@@ -113,7 +113,7 @@ def _subscriptions(group: Group) -> None:
     two = [start(bounds={"subscriptions": 2}), join("s", features=["follow"]), send("s", subscribe("a", 0), subscribe("b", 0)),
            expect("s", frame("subscribe", run_id="a"), frame("subscribe", run_id="b"), any_order=True)]  # fmt: skip
     bounded = {"needs": ["bounds", "follow"]}
-    add("ctl-sub-as-many", "CTL-11.8 CTL-11.3", "as many as may be, and another one in place of one that was ended", *two,
+    add("ctl-sub-as-many", "CTL-11.8 CTL-11.3 CTL-11.10", "as many as may be, and another one in place of one that was ended", *two,
         send("s", one("unsubscribe", {"run_id": "a"}), subscribe("c", 0)), expect("s", frame("subscribe", run_id="c")),
         **bounded, kind="valid", kills="subscriptions-never-freed")  # fmt: skip
     add("ctl-sub-far-too-many", "CTL-11.8 CTL-11.6", "each that is too many is refused by its name", *two,
@@ -141,6 +141,10 @@ def _commands(group: Group) -> None:
     add("ctl-cmd-gone-after-answer", "CTL-15.6", "a worker that goes behind its answer has answered", *SERVED,
         send("c", command("r", "c1")), commanded(), send("w", again), answered(wid="w1"), {"do": "close", "conn": "w"},
         {"do": "wait", "seconds": 0.05}, *quiet("c"), kills="gone-answered-again")  # fmt: skip
+    add("ctl-cmd-two-under-way", "CTL-15.11 CTL-15.2", "another command under another id needn't wait for the first", *SERVED,
+        send("c", command("r", "c1")), commanded(), send("c", command("r", "c2")), commanded(bind="other"),
+        send("w", result("r", "@other@", wid="w1", msg="2")), answered(cmd_id="c2", msg="2"),
+        send("w", result("r", "@inner@", wid="w1", msg="1")), answered(msg="1"), kills="one-command-at-a-time")  # fmt: skip
     plain = [
         start(),
         connect("p"),

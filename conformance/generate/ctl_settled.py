@@ -52,7 +52,7 @@ def _acks(group: Group) -> None:
     add("ctl-ack-above-a-gap", "CTL-3.16 CTL-8.1 STR-6", "an ack goes on above a gap, and the next open is answered with what stands below it",
         *session, send("w", seqs(R, 1, 2), seqs(R, 4)), acked("w", ack(R, 4)), {"do": "close", "conn": "w"}, join("v"),
         open_("v", R, 2), send("v", seqs(R, 3, 5)), acked("v", ack(R, 5)),
-        stored("r", held(R, seqs(R, 1, 2), seqs(R, 4), seqs(R, 3), seqs(R, 5))),
+        stored("r", held(R, seqs(R, 1, 2), seqs(R, 4), seqs(R, 3), seqs(R, 5))), kind="valid",
         kills="gap-holds-acks cursor-is-highest")  # fmt: skip
     add("ctl-ack-above-a-gap-below-a-skip", "CTL-3.16 CTL-8.1 CTL-9", "and so does one for a declared loss above a gap",
         *session, send("w", seqs(R, 1), skip(R, 4, 5)), acked("w", ack(R, 5)), {"do": "close", "conn": "w"}, join("v"),
@@ -63,7 +63,8 @@ def _acks(group: Group) -> None:
         acked("w", ack(R, 2)), stored("r", held(R, seqs(R, 1, 2))), kills="runless-taken")  # fmt: skip
     add("ctl-plain-skip", "VER-3.12 STR-7", "a skip on a plain connection is a declared loss all the same",
         start(), connect("p"), send("p", seqs(R, 1), skip(R, 2, 4), seqs(R, 5)),
-        in_time("r", held(R, seqs(R, 1), seqs(R, 5), lost=[[2, 4]])), STOP, closed("p"), kills="skip-ignored")  # fmt: skip
+        in_time("r", held(R, seqs(R, 1), seqs(R, 5), lost=[[2, 4]])), STOP, closed("p"), kind="valid",
+        kills="skip-ignored")  # fmt: skip
 
 
 def _deleted(group: Group) -> None:

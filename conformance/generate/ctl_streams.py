@@ -62,7 +62,7 @@ def _opening(group: Group) -> None:
         group.script(case_id, "server", clauses, why, *steps, **more)
 
     add(
-        "ctl-open-new", "CTL-8.1 CTL-3 CTL-1", "a stream that was never seen has the cursor 0", *session(R), *quiet("w")
+        "ctl-open-new", "CTL-8.1 CTL-3 CTL-1", "a stream that was never seen has the cursor 0", *session(R), *quiet("w"), kills="cursor-is-the-next"
     )
     add("ctl-open-again", "CTL-8.1 CTL-3 DLV-6.1", "behind a reconnect it goes on where it was acked", *session(R),
         send("w", seqs(R, 1, 7)), acked("w", ack(R, 7)), {"do": "close", "conn": "w"}, join("v"), open_("v", R, 7),
@@ -78,10 +78,10 @@ def _opening(group: Group) -> None:
         kind="boundary", kills="cursor-is-highest")  # fmt: skip
     add("ctl-open-run-object", "STR-1.4 CTL-8.1 CTL-8.3", "a run id as an object names the same stream", start(), join("w"),
         send("w", opens(R) | {"event": {**opens(R)["event"], "p": {"run_id": {"id": "r", "exp_id": "e"}, "sid": R[2]}}}),
-        acked("w", ack(R, 0)), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), kind="boundary")  # fmt: skip
+        acked("w", ack(R, 0)), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), kind="boundary", kills="run-object-is-another-run")  # fmt: skip
     add("ctl-open-empty-wid", "CTL-8.1 STR-1", "an empty worker id is none", start(), join("w"),
         send("w", opens(R, wid="")), acked("w", ack(R, 0)), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="empty-wid-refused")  # fmt: skip
     many = [stream(f"run{n}", f"w{n % 3}", "abcdef"[n % 6]) for n in range(40)]
     add("ctl-open-many", "CTL-3.3 CTL-8.1 CTL-17", "forty streams of forty runs, each with acks of its own",
         start(), join("w"), *[open_("w", one) for one in many],
@@ -121,9 +121,9 @@ def _acking(group: Group) -> None:
         *flat(*[[send("w", seqs(R, n)), acked("w", ack(R, n))] for n in range(1, 9)]), kills="ack-above")  # fmt: skip
     add("ctl-ack-bytes", "CTL-3 FRM-1.5", "an event that comes byte by byte", *session(R),
         send("w", seqs(R, 1, 3), pieces=1), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="a-read-is-a-frame")  # fmt: skip
     add("ctl-ack-12000", "CTL-3 CTL-17 CTL-17.2", "more than any window, as fast as the server reads", *session(R),
-        send("w", seqs(R, 1, 12000)), acked("w", ack(R, 12000)), kind="boundary")  # fmt: skip
+        send("w", seqs(R, 1, 12000)), acked("w", ack(R, 12000)), kind="boundary", kills="window-enforced")  # fmt: skip
     add("ctl-ack-two-streams", "CTL-3.3 CTL-3", "with two streams, an ack names its own", *session(R, S),
         send("w", seqs(R, 1, 3), seqs(S, 1, 5), seqs(R, 4)), acked("w", ack(R, 4), ack(S, 5)),
         kills="ack-unnamed")  # fmt: skip
@@ -171,10 +171,10 @@ def _acking(group: Group) -> None:
         {"do": "quiet", "conn": "w", "ignore": [frame("ack")]}, kind="invalid", kills="bad-frame-closes")  # fmt: skip
     add("ctl-ack-unknown-type", "CTL-3 ENV-5 ENV-5.3", "an event of a later type is stored and acked", *session(R),
         send("w", seqs(R, 1), event("vision", R, 2, x=[1, {"y": None}])), acked("w", ack(R, 2)),
-        stored("r", held(R, seqs(R, 1), event("vision", R, 2, x=[1, {"y": None}]))), kind="boundary")  # fmt: skip
+        stored("r", held(R, seqs(R, 1), event("vision", R, 2, x=[1, {"y": None}]))), kind="boundary", kills="unknown-type-closes")  # fmt: skip
     add("ctl-ack-behind-the-end", "CTL-3 FLD-7", "an event behind the run_end is taken, and acked", *session(R),
         send("w", seqs(R, 1, 2), end(R, 3), seqs(R, 4)), acked("w", ack(R, 4)),
-        stored("r", held(R, seqs(R, 1, 2), end(R, 3), seqs(R, 4)), status="completed"), kind="boundary")  # fmt: skip
+        stored("r", held(R, seqs(R, 1, 2), end(R, 3), seqs(R, 4)), status="completed"), kind="boundary", kills="nothing-behind-the-end end-is-a-farewell")  # fmt: skip
 
 
 def _ignoring(group: Group) -> None:
@@ -221,7 +221,7 @@ def _ignoring(group: Group) -> None:
         in_time("r", held(R, seqs(R, 1))), kind="boundary", kills="controls-stored")  # fmt: skip
     add("ctl-control-seq", "CTL-1.1 CTL-1.3 ENV-4.4", "a control event with a seq takes no place in a stream", *session(R),
         send("w", one("ping", {}, seq=1, of=R)), expect("w", frame("pong")), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
-        stored("r", held(R, seqs(R, 1))), kind="boundary")  # fmt: skip
+        stored("r", held(R, seqs(R, 1))), kind="boundary", kills="control-seq-counts")  # fmt: skip
     add("ctl-ping", "CTL-10", "a ping is answered", start(), join("w"), send("w", PING), expect("w", frame("pong")),
         kind="valid", kills="pong-missing")  # fmt: skip
     add("ctl-ping-between", "CTL-10 CTL-3", "also between events", *session(R),
@@ -246,12 +246,12 @@ def _skipping(group: Group) -> None:
     add("ctl-skip-late-event", "STR-7.1 CTL-9", "an event that comes in spite of it is no loss", *session(R),
         send("w", seqs(R, 1), skip(R, 2, 4)), acked("w", ack(R, 4)), send("w", seqs(R, 3), seqs(R, 5)),
         acked("w", ack(R, 5)), stored("r", held(R, seqs(R, 1), seqs(R, 3), seqs(R, 5), lost=[[2, 2], [4, 4]])),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="skipped-stays-lost")  # fmt: skip
     for name, first, last in (("backwards", 5, 2), ("from-0", 0, 5), ("negative", -3, -1)):
         add(f"ctl-skip-{name}", "CTL-9.1", f"a skip from {first} to {last} is none", *session(R),
             send("w", seqs(R, 1), skip(R, first, last), seqs(R, 2)), acked("w", ack(R, 2)),
             stored("r", held(R, seqs(R, 1, 2))), kind="invalid",
-            kills="" if name == "negative" else "skip-unchecked")  # fmt: skip
+            kills="bad-skip-closes" if name == "negative" else "skip-unchecked")  # fmt: skip
 
 
 def _fencing(group: Group) -> None:
@@ -275,11 +275,11 @@ def _fencing(group: Group) -> None:
     add("ctl-fence-same-connection", "CTL-13 CTL-13.1 CTL-1.4", "a stream that is opened twice on a connection can be gone on with",
         *session(R), send("w", seqs(R, 1)), acked("w", ack(R, 1)), send("w", opens(R)),
         {"do": "quiet", "conn": "w", "ignore": [frame("ack", status="ok", seq=1)]},
-        join("v"), open_("v", R, 1), send("v", seqs(R, 2)), acked("v", ack(R, 2)), kind="boundary")  # fmt: skip
+        join("v"), open_("v", R, 1), send("v", seqs(R, 2)), acked("v", ack(R, 2)), kind="boundary", kills="second-open-fences")  # fmt: skip
     add("ctl-fence-under-way", "CTL-13.3 CTL-17 DLV-6.2", "what the older one has sent is settled before the newer goes on",
         *session(R), send("w", seqs(R, 1, 400)), join("v"), open_("v", R, {"$any": True}),
         send("v", {"stream": R, "seqs": ["next", 500]}), acked("v", ack(R, 500)), stored("r", held(R, seqs(R, 1, 500))),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="newer-fenced")  # fmt: skip
     third = [*session(R, S), join("v"), open_("v", R, 0), join("u"), open_("u", R, 0)]
     add("ctl-fence-three", "CTL-13 CTL-13.3", "of three connections the newest has the stream", *third,
         send("w", seqs(R, 1, value=9.0), seqs(S, 1)), {**acked("w", ack(S, 1)), "ignore": [LOST]},
@@ -304,14 +304,14 @@ def _holding(group: Group) -> None:
     add("ctl-hold-ignores", "CTL-3.15 CTL-3.6 CTL-3.14 CTL-3.1", "what comes between is ignored: the emitter sends it again",
         *begun, send("w", seqs(R, 2)), told, send("w", seqs(R, 3, value=9.0)), *quiet("w"), over, again,
         send("w", seqs(R, 2, 3)), acked("w", ack(R, 3)), stored("r", held(R, seqs(R, 1, 3))), kind="invalid",
-        kills="hold-for-ever")  # fmt: skip
+        kills="hold-for-ever ack-before-commit")  # fmt: skip
     add("ctl-hold-behind", "CTL-3.15", "also what comes behind the second ack, until the stream goes on there", *begun,
         send("w", seqs(R, 2)), told, over, again, send("w", seqs(R, 5, value=9.0)), *quiet("w"),
         send("w", seqs(R, 2, 5)), acked("w", ack(R, 5)), stored("r", held(R, seqs(R, 1, 5))), kind="boundary",
         kills="hold-jumps")  # fmt: skip
     add("ctl-hold-skip", "CTL-3.15", "skips too", *begun, send("w", seqs(R, 2)), told, send("w", skip(R, 3, 4)),
         *quiet("w"), over, again, send("w", seqs(R, 2, 4)), acked("w", ack(R, 4)), stored("r", held(R, seqs(R, 1, 4))),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="hold-takes-skips")  # fmt: skip
     add("ctl-hold-plain", "CTL-17.6 DLV-6.2", "what a plain peer sent will not be sent again, and is kept", start(),
         connect("p"), send("p", seqs(R, 1, 2)), in_time("r", held(R, seqs(R, 1, 2))), {"do": "trouble", "on": True},
         send("p", seqs(R, 3, 9)), {"do": "wait", "seconds": 0.2}, stored("r", held(R, seqs(R, 1, 2))), over, in_time("r", held(R, seqs(R, 1, 9))),
@@ -329,7 +329,7 @@ def _surviving(group: Group) -> None:
         stored("r", held(R, seqs(R, 1, 50))), kills="ack-before-commit")  # fmt: skip
     add("ctl-kill-under-way", "DLV-6.1 DLV-6.2 CTL-8.1 STR-4.3", "what was under way is sent again, and is there once", *begun,
         send("w", seqs(R, 1, 3000)), *back, open_("v", R, {"$any": True}), send("v", {"stream": R, "seqs": ["next", 3001]}),
-        acked("v", ack(R, 3001)), stored("r", held(R, seqs(R, 1, 3001))), kind="boundary")  # fmt: skip
+        acked("v", ack(R, 3001)), stored("r", held(R, seqs(R, 1, 3001))), kind="boundary", kills="cursor-is-the-next")  # fmt: skip
     add("ctl-kill-skip", "CTL-3.1 CTL-6.1 CTL-9", "also a loss that was acked", *begun, send("w", seqs(R, 1), skip(R, 2, 3)),
         acked("w", ack(R, 3)), *back, open_("v", R, 3), kind="boundary", kills="ack-before-commit")  # fmt: skip
     _ = PING

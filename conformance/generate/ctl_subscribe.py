@@ -52,7 +52,7 @@ def add_to(group: Group) -> None:
     ten = [*worker, send("w", seqs(R, 1, 10)), acked("w", ack(R, 10))]
     plain, reader = join("s"), join("s", features=["follow"])
 
-    add("ctl-sub-history", "CTL-11 CTL-11.1 CTL-11.2 CTL-11.4 FRM-8.2", "from 0: all there is, then what comes", *ten, plain,
+    add("ctl-sub-history", "CTL-11 CTL-11.1 CTL-11.2 CTL-11.4 CTL-11.11 FRM-8.2", "from 0: all there is, then what comes", *ten, plain,
         send("s", subscribe("r", 0)), published("s", seqs(R, 1, 10)), send("w", seqs(R, 11, 12)),
         published("s", seqs(R, 11, 12)), *quiet("s"),
         kills="subscription-repeats subscription-mute subscription-rewrites")  # fmt: skip
@@ -61,7 +61,7 @@ def add_to(group: Group) -> None:
     add("ctl-sub-cursor-end", "CTL-11.1 CTL-11", "from as many as there are: only what comes", *ten, plain,
         send("s", subscribe("r", 10)), send("w", seqs(R, 11)), published("s", seqs(R, 11)), kind="boundary",
         kills="from-ignored from-off-by-one")  # fmt: skip
-    add("ctl-sub-before-the-run", "CTL-11 CTL-11.1", "a run that is still to come", start(), plain,
+    add("ctl-sub-before-the-run", "CTL-11 CTL-11.1 CTL-11.10", "a run that is still to come", start(), plain,
         send("s", subscribe("r", 0)), *quiet("s"), join("w"), open_("w", R), send("w", seqs(R, 1, 3)),
         published("s", seqs(R, 1, 3)), kind="boundary", kills="subscription-mute")  # fmt: skip
     add("ctl-sub-live", "CTL-11 CTL-11.5", "without from: what is committed from then on", *ten, reader,
@@ -91,7 +91,7 @@ def add_to(group: Group) -> None:
         send("s", subscribe("r", 3, until_end=True)), begins("r", 3), *quiet("s"), send("w", end(W2, 2)),
         published("s", end(W2, 2)), ends("r", "ended"), **FOLLOW, kind="boundary", kills="until-end-ignored")  # fmt: skip
     add("ctl-sub-deleted", "CTL-11.6 CTL-11.3", "of a run that is deleted", *ten, reader, send("s", subscribe("r", 10)),
-        begins("r", 10), {"do": "delete", "run_id": "r"}, ends("r", "deleted"), *quiet("s"), **FOLLOW)  # fmt: skip
+        begins("r", 10), {"do": "delete", "run_id": "r"}, ends("r", "deleted"), *quiet("s"), **FOLLOW, kills="refusal-unsaid")  # fmt: skip
     add("ctl-unsub", "CTL-11.3 CTL-1.4", "after unsubscribe nothing more comes", *ten, plain, send("s", subscribe("r", 9)),
         published("s", seqs(R, 10)), send("s", one("unsubscribe", {"run_id": "r"})), *quiet("s"), send("w", seqs(R, 11)),
         acked("w", ack(R, 11)), send("s", subscribe("s", 0)), open_("w", S), send("w", seqs(S, 1)),
@@ -118,7 +118,7 @@ def add_to(group: Group) -> None:
         kills="from-ignored")  # fmt: skip
     add("ctl-sub-other-run", "CTL-11", "and of no other run", *ten, open_("w", S), reader, send("s", subscribe("r", 10)),
         begins("r", 10), send("w", seqs(S, 1, 3)), acked("w", ack(S, 3)), send("w", seqs(R, 11)),
-        published("s", seqs(R, 11)), *quiet("s"), **FOLLOW, kind="boundary")  # fmt: skip
+        published("s", seqs(R, 11)), *quiet("s"), **FOLLOW, kind="boundary", kills="all-runs-published")  # fmt: skip
     add("ctl-sub-duplicate", "CTL-11 STR-4.1", "an event that was sent twice comes once", *ten, plain,
         send("s", subscribe("r", 9)), published("s", seqs(R, 10)), send("w", seqs(R, 9, 11)), acked("w", ack(R, 11)),
         published("s", seqs(R, 11)), *quiet("s"), kind="boundary", kills="subscription-repeats")  # fmt: skip
@@ -138,10 +138,10 @@ def add_to(group: Group) -> None:
         *quiet("s", "t"), kills="subscription-mute")  # fmt: skip
     add("ctl-sub-own", "CTL-11 CTL-3", "a worker may watch the run it sends", *worker, send("w", subscribe("r", 0)),
         send("w", seqs(R, 1, 3)),
-        {**published("w", seqs(R, 1, 3)), "ignore": [frame("ack", status="ok")]}, kind="boundary")  # fmt: skip
+        {**published("w", seqs(R, 1, 3)), "ignore": [frame("ack", status="ok")]}, kind="boundary", kills="no-echo")  # fmt: skip
     add("ctl-sub-5000", "CTL-11.1 CTL-11.4 CTL-17.11", "a long history", *worker, send("w", seqs(R, 1, 5000)),
         acked("w", ack(R, 5000)), plain, send("s", subscribe("r", 0)), published("s", seqs(R, 1, 5000)), *quiet("s"),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="history-cut")  # fmt: skip
     few = [start(bounds={"subscriptions": 2}), reader, send("s", subscribe("a", 0), subscribe("b", 0)),
            expect("s", frame("subscribe", run_id="a"), frame("subscribe", run_id="b"), any_order=True),
            send("s", subscribe("c", 0))]  # fmt: skip

@@ -66,7 +66,7 @@ def _keys(group: Group) -> None:
             closed("w", "unauthorized"), **{"kind": "invalid", **more})  # fmt: skip
 
     add("sec-key", "SEC-2.3 SEC-2.4 SEC-2.5 SEC-2.8 SEC-3 VER-4.1", "a key that is known opens the door", BOTH, join("w", key="@a@"), open_("w", R),
-        send("w", seqs(R, 1)), acked("w", ack(R, 1)))  # fmt: skip
+        send("w", seqs(R, 1)), acked("w", ack(R, 1)), kills="only-the-newest-key")  # fmt: skip
     add("sec-key-form", "SEC-2", "a key is xtk_, an id, and 256 bits in base64url", start(keys=[ALICE, BOB]),
         {"do": "look", "text": "@a@", "pattern": "xtk_[0-9a-z]{1,32}_[A-Za-z0-9_-]{43}"},
         {"do": "look", "text": "@b@", "pattern": "xtk_[0-9a-z]{1,32}_[A-Za-z0-9_-]{43}"},
@@ -128,7 +128,7 @@ def _keys(group: Group) -> None:
         expect("w", frame("reject", code="busy", retry_after={"$min": 0})), kind="invalid", level="SHOULD",
         kills="guesses-free")  # fmt: skip
     add("sec-keyless-server", "SEC-2.4", "where no key is required, one that is shown is no harm", start(),
-        join("w", key=f"xtk_0_{'A' * 43}"), open_("w", R), kind="boundary", needs=[])  # fmt: skip
+        join("w", key=f"xtk_0_{'A' * 43}"), open_("w", R), kind="boundary", needs=[], kills="unneeded-key-refused")  # fmt: skip
 
 
 def _changes(group: Group) -> None:
@@ -171,7 +171,7 @@ def _changes(group: Group) -> None:
     ):  # fmt: skip
         add(f"sec-owner-{name}", "SEC-1 SEC-1.1" if name in {"inner-space", "other-script"} else "SEC-1", "a name of 1 to 200 bytes is one", start(keys=[ALICE]),
             keys("n", add=key("n", owner)), join("w", key="@n@"), kind="boundary" if "200" in name else "valid",
-            kills="owner-limit-100" if "200" in name else "")  # fmt: skip
+            kills="owner-limit-100" if "200" in name else "owners-are-identifiers")  # fmt: skip
     for name, owner in (
         ("empty", ""), ("201-bytes", "o" * 201), ("202-bytes-utf8", "\u00e9" * 101), ("control", "a\u0007"), ("nul", "a\u0000b"),
         ("newline", "a\nb"), ("line-separator", "a\u2028b"), ("paragraph-separator", "a\u2029b"), ("direction", "a\u202eb"),
@@ -201,9 +201,9 @@ def _rights(group: Group) -> None:
     add("sec-read-only", "SEC-3 SEC-3.1 CTL-7.2 CTL-3.11", "a key for reading opens no stream", *reader, *refused("r", R),
         send("r", seqs(R, 1)), *quiet("r"), stored("r"), kind="invalid", kills="rights-ignored")  # fmt: skip
     add("sec-read-only-reads", "SEC-3.1 SEC-3", "it reads", *reader, *begun, send("r", subscribe("r", 0)),
-        expect("r", frame("subscribe", from_=0)), published("r", seqs(R, 1)), **FOLLOW)  # fmt: skip
+        expect("r", frame("subscribe", from_=0)), published("r", seqs(R, 1)), **FOLLOW, kills="rights-need-both")  # fmt: skip
     add("sec-write-only", "SEC-3.1 SEC-3", "a key for writing writes", *reader, join("w", key="@w@"), open_("w", R),
-        send("w", seqs(R, 1)), acked("w", ack(R, 1)))  # fmt: skip
+        send("w", seqs(R, 1)), acked("w", ack(R, 1)), kills="rights-need-both")  # fmt: skip
     add("sec-write-only-reads", "SEC-3.1 CTL-11.6 SEC-4.3", "and doesn't read, not even what it wrote", *reader,
         join("w", key="@w@", features=["follow"]), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
         send("w", subscribe("r", 0)), expect("w", frame("unsubscribe", run_id="r", code="forbidden")), *quiet("w"), **FOLLOW,
@@ -216,7 +216,7 @@ def _rights(group: Group) -> None:
 
     add("sec-experiment", "SEC-3.2", "a key for one experiment begins runs of it", *e1, open_("e", R),
         send("e", begins(R, "e1"), seqs(R, 2, 3)), acked("e", ack(R, 3)),
-        stored("r", held(R, begins(R, "e1"), seqs(R, 2, 3))))  # fmt: skip
+        stored("r", held(R, begins(R, "e1"), seqs(R, 2, 3))), kills="experiment-keys-read-alone")  # fmt: skip
     late = one("run_start", {"run_id": {"id": "r", "exp_id": "e1"}}, seq=2, of=R)
     final = {"t": "ack", "p": {"status": "error", "error": {"$begins": "forbidden"}}}
     for name, experiment in (("other", "e2"), ("none", None), ("case", "E1")):
@@ -231,7 +231,7 @@ def _rights(group: Group) -> None:
         kills="experiment-ignored")  # fmt: skip
     add("sec-experiment-there-mine", "SEC-3.2", "or of its own", *e1, open_("w", R), send("w", begins(R, "e1")),
         acked("w", ack(R, 1)), open_("e", stream(letter="c")), send("e", begins(stream(letter="c"), "e1")),
-        acked("e", ack(stream(letter="c"), 1)), kind="valid")  # fmt: skip
+        acked("e", ack(stream(letter="c"), 1)), kind="valid", kills="experiment-keys-read-alone")  # fmt: skip
 
 
 def _owners(group: Group) -> None:
@@ -283,7 +283,7 @@ def _owners(group: Group) -> None:
     add("sec-deleted", "SEC-4.6 FLD-9", "nobody becomes the owner of a deleted run's id", *gone, join("v", key="@b@"),
         open_("v", S), send("v", opens(stream(letter="c")), seqs(stream(letter="c"), 1), seqs(S, 1)),
         {"do": "acked", "conn": "v", "acks": [ack(S, 1)], "ignore": [frame("ack", run_id="r")]}, stored("r"),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="deleted-run-closes")  # fmt: skip
 
 
 S2 = stream(letter="c")
@@ -301,14 +301,14 @@ def _readers(group: Group) -> None:
     add("sec-read", "SEC-4.3 SEC-4.7 SEC-4.8 CTL-11 CTL-11.6 SEC-3.1", "a run isn't read by somebody else", *alices, ask, no, *quiet("v"),
         send("w", seqs(R, 3)), acked("w", ack(R, 3)), *quiet("v"), kills="readers-ignored")  # fmt: skip
     add("sec-read-owner", "SEC-4.3 SEC-4.7 SEC-4.8", "its owner reads it", *alices, join("u", key="@a@", features=["follow"]),
-        send("u", subscribe("r", 0)), expect("u", frame("subscribe", from_=0)), published("u", seqs(R, 1, 2)), kind="valid")  # fmt: skip
+        send("u", subscribe("r", 0)), expect("u", frame("subscribe", from_=0)), published("u", seqs(R, 1, 2)), kind="valid", kills="owner-needs-a-grant")  # fmt: skip
     for rights in ("read", "write"):
         add(f"sec-read-granted-{rights}", "SEC-4.3", f"so does whom {rights} was granted", *alices,
             {"do": "access", "run_id": "r", "grant": "bob", "rights": [rights]}, ask, *yes, kind="valid",
             kills="grants-forgotten")  # fmt: skip
     add("sec-read-public", "SEC-4.3", "and where it is public, everybody", *alices,
         {"do": "access", "run_id": "r", "public": True}, ask, *yes, kind="valid", kills="public-ignored")  # fmt: skip
-    add("sec-read-unpublic", "SEC-4.3 SEC-4.8", "until it isn't any more", *alices, {"do": "access", "run_id": "r", "public": True},
+    add("sec-read-unpublic", "SEC-4.3 SEC-4.8 CTL-11.11", "until it isn't any more", *alices, {"do": "access", "run_id": "r", "public": True},
         {"do": "access", "run_id": "r", "public": False}, ask, no, kind="boundary", kills="readers-ignored")  # fmt: skip
     add("sec-read-public-write-key", "SEC-4.3 SEC-3 SEC-3.1", "but with a key that may read",
         start(keys=[ALICE, key("b", "bob", "write")]), *alices[1:], {"do": "access", "run_id": "r", "public": True}, ask, no,

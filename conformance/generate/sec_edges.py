@@ -121,6 +121,11 @@ def _runs(group: Group) -> None:
     add("sec-read-revoked-but-public", "CTL-11.9 SEC-4.3", "who loses one right and has another may still read", *alices,
         access(grant="bob", rights=["read"]), access(public=True), reader, ask, *yes, access(revoke="bob"), *more,
         **FOLLOW, kind="boundary", kills="revoked-though-public")  # fmt: skip
+    add("sec-read-unsaid", "CTL-11.11 SEC-4.3", "without follow a refusal is told by a reject or not at all, and nothing is sent of the run",
+        *alices, join("v", key="@b@"), open_("v", S), send("v", seqs(S, 1)), acked("v", ack(S, 1)), ask,
+        send("w", seqs(R, 3)), acked("w", ack(R, 3)), send("v", subscribe("s", 0)),
+        {**published("v", seqs(S, 1)), "ignore": [frame("ack", status="ok")], "or_closed": True}, kind="invalid",
+        kills="readers-ignored")  # fmt: skip
     add("sec-deleted-other", "SEC-4.6 SEC-4.4", "the deletion of another run ends nothing here", *alices, open_("w", S),
         send("w", seqs(S, 1)), acked("w", ack(S, 1)), access(grant="bob", rights=["write"]),
         {"do": "delete", "run_id": "s"}, join("v", key="@b@"), open_("v", S2), send("v", seqs(S2, 1)),

@@ -73,11 +73,11 @@ def _versions(group: Group) -> None:
     chosen("ver-newer-first", "the order of the versions means nothing", [9, 1], kills="version-first-of-client")
     chosen("ver-zero-listed", "a version that nobody speaks is passed over", [0, 1], kind="boundary",
            kills="version-lowest-of-client")  # fmt: skip
-    chosen("ver-twice", "a version that is named twice", [1, 1], kind="boundary")
+    chosen("ver-twice", "a version that is named twice", [1, 1], kind="boundary", kills="version-named-twice-refused")
     chosen("ver-int64", "a version may be any integer", [9223372036854775807, 1, -1], kind="boundary",
            kills="version-highest-of-client")  # fmt: skip
     none("ver-none-common", "2 is no version that is spoken", [2], kills="version-highest-of-client reject-not-closed")
-    none("ver-none-at-all", "a client that speaks no version", [], kind="boundary")
+    none("ver-none-at-all", "a client that speaks no version", [], kind="boundary", kills="no-version-is-1")
     none("ver-zero", "there is no version 0", [0], kind="boundary", kills="version-first-of-client")
 
 
@@ -87,7 +87,7 @@ def _codecs(group: Group) -> None:
             group, case_id, "VER-2.2 VER-2.3 CTL-6", why, hello(codecs=codecs), frame("welcome", codec="json"), **more
         )
 
-    codec("ver-codec-json", "json is spoken by every peer", ["json"])
+    codec("ver-codec-json", "json is spoken by every peer", ["json"], kills="codec-in-capitals")
     codec("ver-codec-absent", "without codecs it is json", None, kind="boundary", kills="codec-must-be-listed")
     codec("ver-codec-none", "no codec listed: json", [], kind="boundary", kills="codec-must-be-listed")
     codec("ver-codec-unknown", "none that is spoken is listed: json", ["cbor", "x"], kills="codec-must-be-listed")
@@ -96,12 +96,12 @@ def _codecs(group: Group) -> None:
     group.script(
         "ver-codec-msgpack", "server", "VER-2.2 VER-2.6 CTL-6 MSG-1", "msgpack where it is spoken, else json; told in JSON",
         start(), connect("w"), send("w", hello(codecs=["msgpack", "json"])),
-        expect("w", frame("welcome", codec={"$in": ["msgpack", "json"]})),
+        expect("w", frame("welcome", codec={"$in": ["msgpack", "json"]})), kills="codec-in-capitals welcome-in-msgpack",
     )  # fmt: skip
     group.script(
         "ver-codec-json-first", "server", "VER-2.2", "the client's order decides, not the server's",
         start(), connect("w"), send("w", hello(codecs=["json", "msgpack"])), expect("w", WELCOME),
-        open_("w", R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)),
+        open_("w", R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), kills="codec-by-the-servers-order",
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _features(group: Group) -> None:
         start(),
         *flat(*[[join(name, features=["follow", "x"]), *quiet(name)] for name in "abc"]),
         connect("n"), send("n", hello(protocols=[7])), closed("n", "unsupported_version"),
-        join("d", features=["follow", "x"]),
+        join("d", features=["follow", "x"]), kills="features-for-the-first",
     )  # fmt: skip
 
 
@@ -168,11 +168,11 @@ def _plain(group: Group) -> None:
     silent("ver-plain-late-hello", "CTL-5 CTL-1.4", "a hello that isn't the first frame is none",
            seqs(R, 1), hello(), seqs(R, 2), keeps=[held(R, seqs(R, 1, 2))], kind="invalid",
            kills="late-hello-answered")  # fmt: skip
-    silent("ver-plain-ping", "CTL-1.4", "a plain peer gets no pong: it wouldn't know what that is",
+    silent("ver-plain-ping", "CTL-1.4 VER-3.12", "a plain peer gets no pong: it wouldn't know what that is",
            seqs(R, 1), PING, seqs(R, 2), keeps=[held(R, seqs(R, 1, 2))], kind="boundary", kills="plain-pong")  # fmt: skip
     silent("ver-plain-first-ping", "CTL-1.4", "a ping as the first frame makes the connection plain", PING, seqs(R, 1, 2),
            keeps=[held(R, seqs(R, 1, 2))], kind="boundary", kills="plain-pong")  # fmt: skip
-    silent("ver-plain-open", "CTL-1.4", "an open without a hello isn't answered", opens(R), seqs(R, 1, 2),
+    silent("ver-plain-open", "CTL-1.4 VER-3.12", "an open without a hello isn't answered", opens(R), seqs(R, 1, 2),
            keeps=[held(R, seqs(R, 1, 2))], kind="invalid", kills="plain-acked plain-opened")  # fmt: skip
     silent("ver-plain-subscribe", "CTL-1.4", "nor does a plain peer get events", subscribe("r", 0), seqs(R, 1, 2),
            keeps=[held(R, seqs(R, 1, 2))], kind="invalid", kills="plain-subscribes")  # fmt: skip
@@ -187,7 +187,7 @@ def _plain(group: Group) -> None:
            keeps=[held(R, seqs(R, 1, 4)), held(stream(wid="w2", letter="c"), seqs(stream(wid="w2", letter="c"), 1, 3))],
            kills="plain-acked")  # fmt: skip
     silent("ver-plain-duplicate", "DLV-6.2 STR-4.1", "an event that comes twice is there once", seqs(R, 1, 3), seqs(R, 2, 4),
-           keeps=[held(R, seqs(R, 1, 4))])  # fmt: skip
+           keeps=[held(R, seqs(R, 1, 4))], kills="plain-duplicate-closes")  # fmt: skip
     group.script(
         "ver-plain-fatal", "server", "VER-3.5 FRM-5.1 FRM-5.3",
         "a plain peer is closed without a word, and what came before stands",
@@ -222,7 +222,7 @@ def _plain(group: Group) -> None:
         "ver-plain-unnamed-run", "server", "VER-3.4 ENV-5.4",
         "an unknown event that names no run is nobody's, and no harm",
         start(), connect("w"), send("w", one("vision", {"x": 1}, seq=1), seqs(R, 1, 2)),
-        in_time("r", held(R, seqs(R, 1, 2))), STOP, closed("w"), kind="boundary",
+        in_time("r", held(R, seqs(R, 1, 2))), STOP, closed("w"), kind="boundary", kills="unknown-type-closes",
     )  # fmt: skip
     group.script(
         "ver-plain-words", "server", "VER-3.5 FRM-5.1 CTL-17.8", "no frame and no protocol that anybody knows: it is closed",

@@ -139,6 +139,14 @@ def _answered_again(p: Patches) -> None:
     p.around(Router, "gone", gone)
 
 
+def _one_command(p: Patches) -> None:
+    def problem(original: Any, self: Any, asker: Any, *args: Any) -> str:
+        under_way = any(who is asker for asked in self._asked.values() for who, _ in asked.askers)
+        return "a command is under way" if under_way else str(original(self, asker, *args))
+
+    p.around(Router, "problem", problem)
+
+
 # ---------------------------------------------------------------------------------------------- connections
 
 
@@ -321,6 +329,7 @@ PATCHES: dict[str, Patch] = {
     "revoked-for-all": _revoked_for_all,
     "revoked-though-public": _revoked_though_public,
     "gone-answered-again": _answered_again,
+    "one-command-at-a-time": _one_command,
     "first-deadline-stays": _first_stays,
     "frame-deadline-stays": _frame_stays,
     "listens-with-keys-alone": _keys_alone,
