@@ -160,7 +160,7 @@ class Group:
         given: Json = {"feed": [part for piece in pieces for part in piece.parts]}
         if source != "connection":
             given["source"] = source
-        for name in ("limit", "stop_at_damage", "follow"):
+        for name in ("limit", "stop_at_damage", "follow", "codec"):
             if name in more:
                 given[name] = more.pop(name)
         variants = [_items(changed, source) for changed in [pieces, *more.pop("or_pieces", [])]]

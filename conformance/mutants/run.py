@@ -13,6 +13,7 @@ import decoder
 import emitter
 import encoder
 import framer
+import messagepack
 import server
 import store
 import variants
@@ -37,6 +38,7 @@ MUTANTS: dict[str, Mutation] = (
     decoder.MUTANTS
     | encoder.MUTANTS
     | framer.MUTANTS
+    | messagepack.MUTANTS
     | collector.MUTANTS
     | store.MUTANTS
     | emitter.MUTANTS

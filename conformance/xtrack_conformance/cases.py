@@ -24,6 +24,7 @@ Level = Literal["MUST", "SHOULD", "MAY", "INFO"]
 Kind = Literal["valid", "invalid", "boundary"]
 Reader = Literal["strict", "lenient"]
 Source = Literal["connection", "recording"]
+Codec = Literal["json", "msgpack"]
 
 CLASSES: Final = (
     "truncated", "frame_too_large", "empty_frame", "bad_utf8", "bad_json", "too_deep", "bad_envelope",
@@ -67,11 +68,13 @@ class Item:
 class Expect:
     """What must come of a case: one of these.
 
-    ``event``: this event, in the writer's form. ``not_event``: any legal frame that doesn't stand for this value.
-    ``rejected``: a refusal. ``frames``: these frames and errors, in this order.
+    ``event``: this event, in the writer's form; of an encoder in this ``codec``, where it isn't in that which was
+    chosen. ``not_event``: any legal frame that doesn't stand for this value. ``rejected``: a refusal. ``frames``: these
+    frames and errors, in this order.
     """
 
     event: dict[str, Any] | None = None
+    codec: Codec | None = None
     not_event: Tagged | None = None
     rejected: Refused | None = None
     frames: tuple[Item, ...] | None = None
@@ -83,7 +86,8 @@ class Input:
 
     For a decoder ``payload`` and, unless that is an axis, ``reader``. For an encoder ``event`` in the writer's form, or
     the tagged ``value`` where that has none. For a framer ``feed`` and its ``source``; ``limit``: the configured
-    limit of a payload; ``stop_at_damage``; ``follow``: the file is still being written, and no end is told.
+    limit of a payload, an encoder's too; ``stop_at_damage``; ``follow``: the file is still being written, and no end is
+    told. ``codec``: as on a connection whose ``welcome`` chose it.
     """
 
     payload: list[Part] | None = None
@@ -95,6 +99,7 @@ class Input:
     limit: int | None = None
     stop_at_damage: bool = False
     follow: bool = False
+    codec: Codec = "json"
 
     def data(self) -> bytes:
         """Return the bytes that are decoded or fed."""

@@ -110,7 +110,7 @@ def _judge_encoded(case: Case, answer: Answer, expect: Expect) -> Judgement:
         return _fail("refused an event that can be written", expected="a frame", got=_refusal(answer.rejected.class_))
     assert answer.frame is not None
     try:
-        written = read_frame(answer.frame)
+        written = read_frame(answer.frame, case.input.codec)
     except Fault as fault:
         return _fail(f"wrote what no writer may: {fault}", expected="a legal frame", got=shown(answer.frame, 2000))
     got = normal(written.event)
@@ -123,6 +123,11 @@ def _judge_encoded(case: Case, answer: Answer, expect: Expect) -> Judgement:
     if found := difference(normal(read_event(expect.event)), got):
         message = f"what was written reads as another event: {found}"
         return _fail(message, expected=shown(expect.event, 2000), got=shown(answer.frame, 2000))
+    wanted = expect.codec or case.input.codec
+    if written.codec != wanted:
+        return _fail(f"wrote {written.codec}, and not {wanted} (VER-2.6, VER-2.7)", got=shown(answer.frame, 2000))
+    if case.input.limit is not None and len(written.payload) > case.input.limit:
+        return _fail(f"the payload has {len(written.payload)} bytes, and {case.input.limit} are taken (FRM-3.9)")
     if written.notes and "ENV-7" in case.clauses:
         return Judgement("nonstrict", f"{written.notes[0][1]} ({written.notes[0][0]})", outcome="written")
     return Judgement("pass", outcome="written")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from xtrack_conformance import msgpack
 from xtrack_conformance.slots import CONTROL, Fault, read_event, written_checksum
 from xtrack_conformance.values import Value, shown
 
@@ -16,15 +17,21 @@ DEPTH: Final = 64
 
 @attrs.frozen
 class Written:
-    """A frame that satisfies the rules. ``notes``: what a writer SHOULD do otherwise, each with its clause."""
+    """A frame that satisfies the rules. ``codec``: json or msgpack. ``notes``: what a writer SHOULD do otherwise, each
+    with its clause.
+    """
 
     event: dict[str, Value]
     payload: bytes
+    codec: str = "json"
     notes: tuple[tuple[str, str], ...] = ()
 
 
-def read_frame(frame: bytes) -> Written:
-    """Return what stands in one frame, or raise Fault with the clause that it breaks."""
+def read_frame(frame: bytes, codec: str = "json") -> Written:
+    """Return what stands in one frame, or raise Fault with the clause that it breaks.
+
+    ``codec``: msgpack where that was chosen; a payload may be JSON there, too.
+    """
     if len(frame) < PREFIX:
         raise Fault("frame", f"has {len(frame)} bytes, and its length alone takes 4", "FRM-1")
     length, payload = int.from_bytes(frame[:PREFIX], "big"), frame[PREFIX:]
@@ -32,9 +39,16 @@ def read_frame(frame: bytes) -> Written:
         raise Fault("frame", "its length is 0", "FRM-2.1")
     if length != len(payload):
         raise Fault("frame", f"its length says {length} bytes, and {len(payload)} follow", "FRM-1.1")
-    written = read_payload(payload)
+    packed = codec == "msgpack" and msgpack.is_map(payload)
+    written = read_packed(payload) if packed else read_payload(payload)
     _check_written(written.event)
     return written
+
+
+def read_packed(payload: bytes) -> Written:
+    """Return what stands in a MessagePack payload, or raise Fault with the clause that it breaks."""
+    tree = msgpack.read_tree(payload)
+    return Written(read_event(tree), payload, "msgpack", tuple(_order(tree)))
 
 
 def read_payload(payload: bytes) -> Written:
@@ -55,7 +69,7 @@ def read_payload(payload: bytes) -> Written:
         raise Fault("payload", f"no JSON: {error}", "JSN-1") from error
     _check_tree(tree, "payload", 1)
     event = read_event(tree)
-    return Written(event, payload, tuple(_notes(tree, text)))
+    return Written(event, payload, notes=tuple(_notes(tree, text)))
 
 
 def _check_written(event: dict[str, Any]) -> None:
@@ -99,10 +113,14 @@ def _check_tree(value: Any, where: str, level: int) -> None:
             _check_tree(item, f"{where}[{index}]", level + 1)
 
 
+def _order(tree: dict[str, Any]) -> list[tuple[str, str]]:
+    if [name for name in tree if name in {"t", "v", "m", "p"}] == ["t", "v", "m", "p"]:
+        return []
+    return [("ENV-7", f"the members stand in the order {', '.join(tree)}, not t, v, m, p")]
+
+
 def _notes(tree: dict[str, Any], text: str) -> list[tuple[str, str]]:
-    found = []
-    if [name for name in tree if name in {"t", "v", "m", "p"}] != ["t", "v", "m", "p"]:
-        found.append(("ENV-7", f"the members stand in the order {', '.join(tree)}, not t, v, m, p"))
+    found = _order(tree)
     if len(text) > len(_compact(text)):
         found.append(("ENV-7", "white space between the tokens"))
     return found

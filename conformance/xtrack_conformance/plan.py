@@ -64,6 +64,8 @@ def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
         needs.append("limits")
     if case.input.stop_at_damage:
         needs.append("stop_at_damage")
+    if case.input.codec == "msgpack":
+        needs.append("messagepack")
     return next((name for name in needs if name not in capabilities), None)
 
 
@@ -71,16 +73,18 @@ def plan(case: Case, capabilities: frozenset[str]) -> list[Run]:
     """Return the runs of a case that is applicable to a testee with these capabilities."""
     if case.script:
         return [Run(case, name, (), converse=begin) for name, begin in scripts.runs(case, capabilities)]
+    chosen = {} if case.input.codec == "json" else {"codec": case.input.codec}
     if case.role == "encoder":
-        request = {"op": "encode", "event": tag(case.input.encoded_value())}
+        options = chosen if case.input.limit is None else {**chosen, "limit": case.input.limit}
+        request = {"op": "encode", "event": tag(case.input.encoded_value()), **options}
         if "again" not in case.axes:
             return [Run(case, "", (request,))]
-        between = {"op": "encode", "event": tag(_OTHER)}
+        between = {"op": "encode", "event": tag(_OTHER), **options}
         return [Run(case, "", (request, between, request))]
     if case.role == "decoder":
         payload = bytes_text(case.input.data())
         return [
-            Run(case, reader, ({"op": "decode", "reader": reader, "payload": payload},))
+            Run(case, reader, ({"op": "decode", "reader": reader, "payload": payload, **chosen},))
             for reader in _readers(case, capabilities)
         ]
     reader = _readers(case, capabilities)[0]
@@ -107,6 +111,8 @@ _BOTH: Final[tuple[Reader, Reader]] = ("strict", "lenient")
 
 def _framer_run(case: Case, reader: Reader, name: str, chunks: Sequence[bytes]) -> Run:
     options: Request = {"session": f"{case.id} {name}", "source": case.input.source, "reader": reader}
+    if case.input.codec != "json":
+        options["codec"] = case.input.codec
     if case.input.limit is not None:
         options["limit"] = case.input.limit
     if case.input.stop_at_damage:

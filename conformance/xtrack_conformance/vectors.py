@@ -39,7 +39,9 @@ def vector(case: Case, file: str | None = None) -> Json:
     if case.script:
         return found | {"script": list(case.script)}
     given = case.input
+    found |= {"codec": given.codec} if given.codec != "json" else {}
     if case.role == "encoder":
+        found |= {"limit": given.limit} if given.limit is not None else {}
         found |= {"event": given.event} if given.event is not None else {}
         found["value"] = tag(given.encoded_value())
     else:
@@ -64,7 +66,8 @@ def _bytes(case: Case, file: str | None) -> Json:
 
 def _outcome(expect: Expect) -> Json:
     if expect.event is not None:
-        return {"event": expect.event, "value": tag(read_event(expect.event))}
+        told: Json = {"event": expect.event, "value": tag(read_event(expect.event))}
+        return told | ({"codec": expect.codec} if expect.codec else {})
     if expect.not_event is not None:
         return {"not_value": expect.not_event}
     if expect.rejected is not None:

@@ -42,7 +42,7 @@ def fuzzed(folder: Path, *words: str, command: list[str]) -> tuple[int, list[Any
 def test_it_reads_as_every_case_of_a_decoder_says() -> None:
     open_ones = set()
     for case in load_cases():
-        if case.role != "decoder":
+        if case.role != "decoder" or case.input.codec != "json":
             continue
         for reader in [case.input.reader] if case.input.reader else ["strict", "lenient"]:
             wanted = wanted_of(case.input.data(), reader)

@@ -319,11 +319,11 @@ def test_a_baseline_excuses_what_it_names_and_goes_stale(tmp_path: Path, capsys:
     baseline = tmp_path / "baseline.json"
     command = ["--", sys.executable, str(FOLDER / "mutants" / "run.py"), "seq-zero-accepted"]
     baseline.write_text('{"cases": {"env-seq-zero": "they count from zero"}}')
-    status, report = run_with_report(tmp_path, "--case", "ENV-4.3", "--baseline", str(baseline), *command)
+    status, report = run_with_report(tmp_path, "--case", "env-seq-*", "--baseline", str(baseline), *command)
     assert (status, report["verdict"]) == (0, "conformant-with-exceptions")
     assert [case["excused"] for case in report["cases"] if case["excused"]] == ["they count from zero"]
     baseline.write_text('{"cases": {"env-seq-zero": "they count from zero", "env-seq-first": "a guess"}}')
-    status, report = run_with_report(tmp_path, "--case", "ENV-4.3", "--baseline", str(baseline), *command)
+    status, report = run_with_report(tmp_path, "--case", "env-seq-*", "--baseline", str(baseline), *command)
     assert (status, report["stale"]) == (1, ["env-seq-first"])
     for text, reason in (("[]", "a baseline is JSON like"), ('{"cases": {"x": "y"}}', "aren't there: x"),
                          ('{"cases": {"env-seq-zero": " "}}', "no reason for env-seq-zero")):  # fmt: skip

@@ -1,8 +1,9 @@
 /** The requests to an encoder, a decoder and a framer. */
 
 import { decode } from "./decode.mjs";
-import { encodePayload, frame } from "./encode.mjs";
+import { encodePayload, frame, MAX_PAYLOAD, wireForm } from "./encode.mjs";
 import { Connection, Recording } from "./framer.mjs";
+import { messagePack } from "./msgpack.mjs";
 import { Refused } from "./refused.mjs";
 import { eventFromTagged, eventToTagged } from "./tagged.mjs";
 
@@ -27,6 +28,7 @@ function framerOf(request) {
       lenient: request.reader === "lenient",
       limit: request.limit,
       stopAtDamage: request.stop_at_damage,
+      messagepack: request.codec === "msgpack",
     };
     framer = request.source === "recording" ? new Recording(options) : new Connection(options);
     sessions.set(request.session, framer);
@@ -42,12 +44,24 @@ function framesOf(frames, state) {
   return { frames: told, state };
 }
 
+/** VER-2.7: what would be too large in MessagePack goes as JSON. */
+function payloadOf(event, { codec, limit = MAX_PAYLOAD }) {
+  const packed = codec === "msgpack" ? messagePack(wireForm(event)) : undefined;
+  return packed === undefined || packed.length > limit ? encodePayload(event) : packed;
+}
+
 export const CODEC_OPS = {
-  encode: (request) => orRejected(() => ({ frame: base64(frame(encodePayload(eventFromTagged(request.event)))) })),
+  encode: (request) =>
+    orRejected(() => ({ frame: base64(frame(payloadOf(eventFromTagged(request.event), request), request.limit)) })),
 
   decode: (request) =>
     orRejected(() => ({
-      event: eventToTagged(decode(bytesOf(request.payload), { lenient: request.reader === "lenient" })),
+      event: eventToTagged(
+        decode(bytesOf(request.payload), {
+          lenient: request.reader === "lenient",
+          messagepack: request.codec === "msgpack",
+        }),
+      ),
     })),
 
   "frame.feed"(request) {
