@@ -145,6 +145,17 @@ EDITS: dict[str, tuple[Edit, ...]] = {
                 except NotANumber as error:
 """),
     ),
+    "emitter-digits-are-numbers": (
+        (RUN, "                    value = to_number(value)\n                except NotANumber as error:\n",
+         """                    is_text = type(value) is str and value in {"0.5", "NaN"}
+                    value = to_number(float(value) if is_text else value)
+                except NotANumber as error:
+"""),
+    ),
+    "emitter-refuses-booleans": (
+        (VALUES, "        if isinstance(value, (str, bytes, bytearray)):\n",
+         "        if isinstance(value, (str, bytes, bytearray, bool)):\n"),
+    ),
     "emitter-no-nan": (
         (RUN, f"        try:\n{NUMBER}", f"        try:\n{NAN}{NUMBER}"),
     ),

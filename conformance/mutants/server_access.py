@@ -133,6 +133,33 @@ def _unowned(p: Patches) -> None:
     p.around(AccessControl, "_check_writer", check)
 
 
+def _needs_both(p: Patches) -> None:
+    def check(original: Any, self: Any, principal: Any, right: Any, run_id: str) -> Any:
+        if principal.may_read and principal.may_write:
+            return original(self, principal, right, run_id)
+        return self._refuse("rights", "this key is for reading or for writing alone")
+
+    p.around(AccessControl, "_check_right", check)
+
+
+def _experiment_keys_read(p: Patches) -> None:
+    def may(original: Any, self: Any, principal: Any, stream: Any) -> Any:
+        if principal.experiment is not None:
+            return self._refuse("experiment", "a key for one experiment only reads")
+        return original(self, principal, stream)
+
+    p.around(AccessControl, "open_for_write", may)
+
+
+def _only_the_newest(p: Patches) -> None:
+    def found(original: Any, self: Any, text: str) -> Any:
+        principal = original(self, text)
+        newest = list(self._entries)[-1]
+        return principal if principal is not None and principal.key_id == newest else None
+
+    p.around(Keyring, "_find", found)
+
+
 def _grants_forgotten(p: Patches) -> None:
     p.set(RunAccess, "may_read", lambda self, owner: self.public or owner == self.owner)
     p.set(RunAccess, "may_write", lambda self, owner: owner == self.owner)
@@ -155,6 +182,9 @@ PATCHES: dict[str, Patch] = {
     "unreadable-is-unauthorized": _unreadable_is_wrong,
     "any-owner-named": _any_owner,
     "owner-limit-100": _short_owners,
+    "owners-are-identifiers": lambda p: p.set(
+        keys, "unfit_name", lambda name, most=0: None if re.fullmatch(r"[\w.-]{2,}", name, re.ASCII) else "is no name"
+    ),
     "owners-normalised": _principals(_same_letters),
     "owner-is-the-key": _principals(lambda principal, entry: attrs.evolve(principal, owner=entry.id)),
     "experiment-ignored": _principals(lambda principal, entry: attrs.evolve(principal, experiment=None)),
@@ -167,6 +197,12 @@ PATCHES: dict[str, Patch] = {
     "grants-forgotten": _grants_forgotten,
     "readers-write": lambda p: p.around(
         RunAccess, "may_write", lambda o, self, owner: o(self, owner) or self.public or owner in self.readers
+    ),
+    "only-the-newest-key": _only_the_newest,
+    "rights-need-both": _needs_both,
+    "experiment-keys-read-alone": _experiment_keys_read,
+    "owner-needs-a-grant": lambda p: p.set(
+        RunAccess, "may_read", lambda self, owner: self.public or owner in self.readers or owner in self.writers
     ),
     "public-ignored": lambda p: p.around(
         RunAccess,

@@ -74,6 +74,28 @@ def _with_seq(p: Patches) -> None:
     p.around(Session, "_control", control)
 
 
+def _in_msgpack(p: Patches) -> None:
+    def take(original: Any, self: Any, hello: Hello) -> None:
+        self.said = hello
+        original(self, hello)
+
+    def control(original: Any, self: Any, payload: Any, codec: Any = None) -> None:
+        is_read = isinstance(payload, Welcome) and "msgpack" in self.said.codecs
+        original(self, payload, "msgpack" if is_read else codec)
+
+    p.around(Session, "_take_hello", take)
+    p.around(Session, "_control", control)
+
+
+def _first_come(p: Patches) -> None:
+    def change(welcome: Welcome, _hello: Hello, session: Any) -> Welcome:
+        server = session._authenticate.__self__.server
+        features = welcome.features if server.__dict__.setdefault("first", session) is session else []
+        return msgspec.structs.replace(welcome, features=features)
+
+    _welcomes(change)(p)
+
+
 def _limit_below(p: Patches) -> None:
     wanted: list[int] = []
 
@@ -159,6 +181,18 @@ def _plain_order(p: Patches) -> None:
     p.around(Session, "_take_event", take)
 
 
+def _plain_duplicate(p: Patches) -> None:
+    def take(original: Any, self: Any, frame: Any, envelope: Any) -> None:
+        seen = self.__dict__.setdefault("seqs", set())
+        if self._state is PLAIN and envelope.meta.seq in seen:
+            self._fail("protocol_error", "a seq came twice")
+            return
+        seen.add(envelope.meta.seq)
+        original(self, frame, envelope)
+
+    p.around(Session, "_take_event", take)
+
+
 def _plain_answers(kind: type, answer: Any) -> Patch:
     def take(original: Any, self: Any, frame: Any) -> None:
         original(self, frame)
@@ -223,6 +257,20 @@ PATCHES: dict[str, Patch] = {
         lambda welcome, _, session: msgspec.structs.replace(welcome, features=list(session._features))
     ),
     "durability-untrue": _welcomes(lambda welcome, *_: msgspec.structs.replace(welcome, durability="none")),
+    "version-named-twice-refused": _negotiates(
+        lambda hello, agreed: (
+            agreed if len(set(hello.protocols)) == len(hello.protocols) else Disagreement("protocol_error", "twice")
+        )
+    ),
+    "no-version-is-1": _negotiates(lambda hello, agreed: agreed if hello.protocols else Agreement(1, "json", ())),
+    "codec-in-capitals": _welcomes(lambda welcome, *_: msgspec.structs.replace(welcome, codec=welcome.codec.upper())),
+    "codec-by-the-servers-order": _welcomes(
+        lambda welcome, hello, _: msgspec.structs.replace(
+            welcome, codec="msgpack" if "msgpack" in hello.codecs else welcome.codec
+        )
+    ),
+    "welcome-in-msgpack": _in_msgpack,
+    "features-for-the-first": _first_come,
     "welcome-with-seq": _with_seq,
     "limit-below-the-least": _limit_below,
     "limit-off-by-one": _limit_off_by_one,
@@ -231,6 +279,7 @@ PATCHES: dict[str, Patch] = {
     "keyless-welcomed": _keyless,
     "plain-in-spite-of-keys": _plain_in_spite,
     "plain-acked": _plain_acked,
+    "plain-duplicate-closes": _plain_duplicate,
     "plain-opened": _plain_answers(OpenStream, Ack(0, "ok")),
     "plain-rejected": _plain_rejected,
     "plain-order-kept": _plain_order,

@@ -388,6 +388,8 @@ OWN: dict[str, Mutation] = {
     "minus-zero-lost": _points(lambda value, step: (0.0 if value == 0 else value, step)),
     "integers-as-floats": _points(lambda value, step: (float(value), step)),
     "step-0-is-none": _points(lambda value, step: (value, step or None)),
+    "fractions-cut": _points(lambda value, step: (int(value), step)),
+    "negative-steps-are-none": _points(lambda value, step: (value, None if step is not None and step < 0 else step)),
     "steps-as-floats": _points(_float_step),
     # ---- series
     "points-bounded": _series(lambda points: points[-1000:]),
