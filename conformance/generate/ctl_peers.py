@@ -65,7 +65,7 @@ def _greeting(group: Group) -> None:
         send("w", hello(codecs=["json"], features=["x"], agent="a 1", auth={"scheme": "key", "key": "xtk_a_b"})),
         expect("w", frame("welcome", protocol=1)), kills="hello-not-answered")  # fmt: skip
     add("ctl-welcome-unknown-members", "CTL-5.2 ENV-6", "members of later texts are passed over", start(), connect("w"),
-        send("w", hello(colour="red", auth=None)), expect("w", frame("welcome", protocol=1)), kind="boundary")  # fmt: skip
+        send("w", hello(colour="red", auth=None)), expect("w", frame("welcome", protocol=1)), kind="boundary", kills="unknown-members-refused")  # fmt: skip
     add("ctl-welcome-bytewise", "CTL-5.2 FRM-1.5", "a hello that comes byte by byte", start(), connect("w"),
         send("w", hello(), pieces=1), expect("w", frame("welcome")), kind="boundary", kills="hello-not-answered")  # fmt: skip
     add("ctl-hello-no-protocols", "CTL-5.2 CTL-7", "a hello that can't be read is answered, by a reject", start(),
@@ -74,7 +74,7 @@ def _greeting(group: Group) -> None:
     add("ctl-hello-bad-protocols", "CTL-5.2 CTL-7", "nor are its members of any type", start(), connect("w"),
         send("w", one("hello", {"protocols": "1"})), closed("w", "*"), kind="invalid", kills="bad-hello-plain")  # fmt: skip
     add("ctl-two-at-once", "CTL-5.2 CTL-17", "peers are welcomed in any order", start(), connect("a"), connect("b"),
-        send("b", hello()), expect("b", frame("welcome")), send("a", hello()), expect("a", frame("welcome")))  # fmt: skip
+        send("b", hello()), expect("b", frame("welcome")), send("a", hello()), expect("a", frame("welcome")), kills="handshakes-one-by-one")  # fmt: skip
     add("ctl-reject-closes", "CTL-7 CTL-1.2", "behind a reject nothing more comes, and what comes is not read", start(),
         connect("w"), send("w", hello(protocols=[2])), closed("w", "unsupported_version"), join("v"), kind="invalid",
         kills="reject-not-closed")  # fmt: skip
@@ -91,13 +91,13 @@ def _limits(group: Group) -> None:
         send("w", {**full, "pad": 0}), acked("w", ack(R, 2)), kind="boundary", kills="limit-off-by-one")  # fmt: skip
     add("ctl-frame-above", "CTL-6.2 FRM-5.1 FRM-3.4 FRM-5.3", "one byte more is fatal, and what came before stands", *begun,
         send("w", {**full, "pad": 1}), closed("w", may_reject=["frame_too_large"], acks=True),
-        in_time("r", held(R, seqs(R, 1), lost="any")), kind="boundary")  # fmt: skip
+        in_time("r", held(R, seqs(R, 1), lost="any")), kind="boundary", kills="limit-one-more")  # fmt: skip
     add("ctl-limit-65536", "CTL-6.4 FRM-3.5", "the smallest limit that may be", start(max_frame=65536), join("w"),
         open_("w", R), send("w", seqs(R, 1), {**full, "pad": 0}), acked("w", ack(R, 2)), kind="boundary",
         needs=["limits"], kills="limit-off-by-one")  # fmt: skip
     add("ctl-limit-65536-above", "CTL-6.4 FRM-5.1 FRM-3.4", "and one byte above it", start(max_frame=65536), join("w"),
         open_("w", R), send("w", seqs(R, 1), {**full, "pad": 1}),
-        closed("w", may_reject=["frame_too_large"], acks=True), kind="invalid", needs=["limits"])  # fmt: skip
+        closed("w", may_reject=["frame_too_large"], acks=True), kind="invalid", needs=["limits"], kills="limit-one-more")  # fmt: skip
     for size in (1024, 65535):
         steps = [
             {"do": "start", "options": {"max_frame": size}, "may_refuse": True},
@@ -156,11 +156,11 @@ def _framing(group: Group) -> None:
         "ctl-reset-inside", "server", "FRM-5.3 CTL-17", "a connection that breaks inside a frame harms no other", *begun,
         send("w", seqs(R, 1, 2)), acked("w", ack(R, 2)), send("w", octets("00 00 00 50 7b 22")),
         {"do": "reset", "conn": "w"}, send("n", seqs(S, 1, 3)), acked("n", ack(S, 3)), join("v"), open_("v", R, 2),
-        kind="invalid",
+        kind="invalid", kills="reset-ends-the-server",
     )  # fmt: skip
     group.script(
         "ctl-reset-before-hello", "server", "CTL-17 CTL-5.2", "nor do connections that break before they have said a word",
-        start(), *flat(*[[connect(f"c{n}"), {"do": "reset", "conn": f"c{n}"}] for n in range(5)]), join("w"), kind="invalid",
+        start(), *flat(*[[connect(f"c{n}"), {"do": "reset", "conn": f"c{n}"}] for n in range(5)]), join("w"), kind="invalid", kills="reset-ends-the-server",
     )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def _deadlines(group: Group) -> None:
         kind="boundary", kills="lost-while-connected")  # fmt: skip
     add("ctl-gone-ended", "CTL-17.10 FLD-6.3", "a worker that has ended its run isn't lost", *gone, send("w", end(R, 3)),
         acked("w", ack(R, 3)), {"do": "close", "conn": "w"}, {"do": "wait", "seconds": 1.5},
-        stored("r", held(R, seqs(R, 1, 2), end(R, 3)), status="completed"), kind="boundary")  # fmt: skip
+        stored("r", held(R, seqs(R, 1, 2), end(R, 3)), status="completed"), kind="boundary", kills="end-is-a-farewell")  # fmt: skip
     add("ctl-gone-plain", "CTL-17.10", "a plain worker, too", start(deadlines={"gone": 0.3}), connect("p"),
         send("p", seqs(R, 1, 2)), in_time("r", held(R, seqs(R, 1, 2)), status="running"), {"do": "close", "conn": "p"},
         in_time("r", held(R, seqs(R, 1, 2)), status="lost"), kills="never-lost")  # fmt: skip
@@ -226,7 +226,7 @@ def _strangers(group: Group) -> None:
     add("ctl-tls-on-plain", "FRM-5.1", "so is a peer that speaks TLS where nobody does", start(), connect("w"),
         send("w", octets(TLS_1_2)), closed("w", never=[{"hex": "16 03"}]), join("n"), kills="fatal-not-closed")  # fmt: skip
     add("ctl-tls", "CTL-16.7 CTL-16.3", "over TLS it is all the same", start(tls=True), join("w", tls=True),
-        open_("w", R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), kind="valid", needs=["tls"])  # fmt: skip
+        open_("w", R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), kind="valid", needs=["tls"], kills="peek-takes-the-bytes")  # fmt: skip
     add("ctl-tls-plain-peer", "CTL-16.7", "a hello without TLS isn't welcomed where TLS is spoken", start(tls=True),
         connect("w"), send("w", hello()), closed("w", lacks='"welcome"'), join("n", tls=True), needs=["tls"],
         kills="tls-or-not")  # fmt: skip
@@ -255,12 +255,12 @@ def _many(group: Group) -> None:
     add("ctl-many-peers", "CTL-17 CTL-17.1 CTL-17.2 CTL-3", "twelve peers at once, each with a stream", start(),
         *flat(*[[join(name), open_(name, runs[name])] for name in peers]),
         *[send(name, seqs(runs[name], 1, 50)) for name in peers], *[acked(name, ack(runs[name], 50)) for name in peers],
-        *[stored(runs[name][0], held(runs[name], seqs(runs[name], 1, 50))) for name in peers[::5]])  # fmt: skip
+        *[stored(runs[name][0], held(runs[name], seqs(runs[name], 1, 50))) for name in peers[::5]], kills="ten-at-most")  # fmt: skip
     add("ctl-many-workers", "CTL-17 STR-1.3", "twelve workers of one run, each with a connection", start(),
         *flat(*[[join(name), open_(name, stream("r", name))] for name in peers]),
         *[send(name, seqs(stream("r", name), 1, 20)) for name in reversed(peers)],
         *[acked(name, ack(stream("r", name), 20)) for name in peers],
-        stored("r", *[held(stream("r", name), seqs(stream("r", name), 1, 20)) for name in peers]))  # fmt: skip
+        stored("r", *[held(stream("r", name), seqs(stream("r", name), 1, 20)) for name in peers]), kills="ten-at-most")  # fmt: skip
     add("ctl-in-order", "CTL-17 CTL-12.2", "a stream's events are committed in the order in which they came", start(),
         connect("p"), send("p", seqs(R, 2), seqs(R, 1), seqs(R, 5), seqs(R, 3, 4)),
         in_time("r", held(R, seqs(R, 2), seqs(R, 1), seqs(R, 5), seqs(R, 3, 4))), kind="boundary",
@@ -280,17 +280,17 @@ def _many(group: Group) -> None:
         needs=["bounds"], level="MAY", kind="invalid")  # fmt: skip
     add("ctl-silent-neighbours", "CTL-17 CTL-17.1", "peers that say nothing don't keep others out", start(),
         *[connect(f"s{n}") for n in range(30)], join("w"), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1)),
-        kind="boundary")  # fmt: skip
+        kind="boundary", kills="handshakes-one-by-one ten-at-most")  # fmt: skip
     add("ctl-neighbour-reads-nothing", "CTL-17.11 CTL-11.4",
         "a subscriber that doesn't read stops nobody; it gets all in the end, or is closed", start(), join("w"),
         open_("w", R), join("s", features=["follow"]), send("s", one("subscribe", {"run_id": "r", "from": 0})),
         send("w", seqs(R, 1, 500, text=16000)), acked("w", ack(R, 500)),
-        {**PUBLISHED, "items": [seqs(R, 1, 500, text=16000)], "or_closed": True}, kind="invalid")  # fmt: skip
+        {**PUBLISHED, "items": [seqs(R, 1, 500, text=16000)], "or_closed": True}, kind="invalid", kills="slow-reader-stops-all")  # fmt: skip
     add("ctl-poison", "CTL-17.7 CTL-3 ERR-4", "events with texts that are hard to keep cost nobody else anything",
         start(), join("w"), open_("w", R),
         send("w", seqs(R, 1), event("log", R, 2, level="info", msg="\u0000\ufffe\U0001f600"), event("tags", R, 3, tags={"": "\u0000"}),
              seqs(R, 4)),
-        acked("w", ack(R, 4)), kind="boundary")  # fmt: skip
+        acked("w", ack(R, 4)), kind="boundary", kills="nul-holds-the-stream")  # fmt: skip
 
 
 PUBLISHED: Json = {"do": "published", "conn": "s", "ignore": [frame("subscribe")]}
@@ -312,5 +312,5 @@ def _stopping(group: Group) -> None:
     add("ctl-stop-open-stream", "CTL-17.9 CTL-7.4 CTL-3.1", "an ack that still comes tells the truth", start(), join("w"), open_("w", R),
         send("w", seqs(R, 1, 500)), STOP, closed("w", may_reject=["busy"], acks=True), start(store="kept"), join("v"),
         open_("v", R, {"$any": True}), send("v", {"stream": R, "seqs": ["next", 501]}), acked("v", ack(R, 501)),
-        stored("r", held(R, seqs(R, 1, 501))), kind="boundary")  # fmt: skip
+        stored("r", held(R, seqs(R, 1, 501))), kind="boundary", kills="ack-behind-the-reject")  # fmt: skip
     _ = PING

@@ -51,7 +51,7 @@ def ack_cases(g: Emitting) -> None:
             f"ack-of-another-{name}", "DLV-3 CTL-3.3 STR-1.3", "a stream is run, worker and session, all three",
             *two, send(control("ack", seq=3, status="ok", **other)), tick(100), do("counts", are={"acked": 0}),
             call("flush", until="acked", timeout=1), tick(1500), do("call_is", **{"is": "returned", "value": False}),
-            kind="invalid", kills="emitter-takes-any-ack" if name == "session" else "",
+            kind="invalid", kills="emitter-takes-any-ack" + ("" if name == "session" else " emitter-matches-acks-by-sid"),
         )  # fmt: skip
     g.one(
         "ack-in-parts", "DLV-3 CTL-3 CTL-3.2 CTL-3.13", "acked is what an ack has covered, and no more",
@@ -65,7 +65,7 @@ def ack_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "ack-again", "CTL-3.7 CTL-3.2", "the same seq once more is nothing new",
-        *two, ack(3), ack(3), tick(100), OPEN, metric("m4"), expect(saw("metric", 4)), kind="boundary",
+        *two, ack(3), ack(3), tick(100), OPEN, metric("m4"), expect(saw("metric", 4)), kind="boundary", kills="emitter-repeated-ack-is-a-fault",
     )  # fmt: skip
     g.twice(
         "ack-above-all-that-was-sent", "CTL-3.13 CTL-3.10 DLV-3", "a spool would be trimmed for it: nothing in it is taken",
@@ -85,11 +85,11 @@ def ack_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "ack-of-the-last", "CTL-3.13 DLV-3", "the last seq that was sent may be acked",
-        *two, ack(3), tick(500), OPEN, do("counts", are={"acked": 3}), kind="boundary",
+        *two, ack(3), tick(500), OPEN, do("counts", are={"acked": 3}), kind="boundary", kills="emitter-last-ack-off-by-one",
     )  # fmt: skip
     g.one(
         "ack-of-the-cursor", "CTL-3.13", "the cursor that it named on this connection may be acked again",
-        metric("m3"), metric("m4"), session(4), ack(4), tick(500), OPEN, kind="boundary",
+        metric("m3"), metric("m4"), session(4), ack(4), tick(500), OPEN, kind="boundary", kills="emitter-doubts-the-cursor",
     )  # fmt: skip
     g.one(
         "ack-error-is-a-pause", "CTL-3.6 CTL-3.14", "a disk that is full will be emptied: the connection stays",
@@ -132,7 +132,7 @@ def refusal_cases(g: Emitting) -> None:
         "refused-is-told", "CTL-3 DLV-4 DLV-9.2", "a refused event is not one that was acked",
         metric("m3"), session(), expect(saw("metric")), ack(3, rejected=[[3, "run_deleted"]]), tick(100),
         do("counts", are={"acked": 2}), call("flush", until="acked", timeout=1), tick(1500),
-        do("call_is", **{"is": "returned", "value": False}), kind="boundary",
+        do("call_is", **{"is": "returned", "value": False}), kind="boundary", kills="emitter-refused-is-acked",
     )  # fmt: skip
     for name, error in (("bare", "fenced"), ("with-text", "fenced: another sender has it")):
         g.twice(

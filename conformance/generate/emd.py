@@ -83,7 +83,7 @@ def identity_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "no-worker", "ENV-3.5", "without an id, wid is left out",
-        session(), expect({"t": "run_start", "m": {"wid": {"$absent": True}}}), kind="boundary",
+        session(), expect({"t": "run_start", "m": {"wid": {"$absent": True}}}), kind="boundary", kills="emitter-worker-0-by-default",
     )  # fmt: skip
 
 
@@ -91,12 +91,12 @@ def again_cases(g: Emitting) -> None:
     """DLV-6, DLV-8."""
     g.one(
         "logged-before-there-is-a-connection", "DLV-6 DLV-8 EMT-3.6", "nothing waits, and nothing is lost",
-        metric("m3"), log("four"), session(), expect(saw("metric", 3), saw("log", 4)),
+        metric("m3"), log("four"), session(), expect(saw("metric", 3), saw("log", 4)), kills="emitter-calls-wait-for-acks emitter-sends-what-comes-alone",
     )  # fmt: skip
     g.one(
         "logged-while-nobody-listens", "DLV-6 EMT-3.6", "it comes when there is somebody",
         do("refuse"), metric("m3"), do("refuse"), metric("m4"), session(),
-        expect(saw("run_start", 1), saw("metric", 3), saw("metric", 4)),
+        expect(saw("run_start", 1), saw("metric", 3), saw("metric", 4)), kills="emitter-sends-what-comes-alone",
     )  # fmt: skip
     g.one(
         "sent-again", "DLV-6 STR-1", "what was not acked comes again, the same to the letter",
@@ -124,16 +124,16 @@ def again_cases(g: Emitting) -> None:
     g.one(
         "broken-in-the-middle", "DLV-6 CTL-8", "a connection that ends before the cursor was named",
         metric("m3"), CONNECT, HELLO, do("welcome"), do("opened"), DISCONNECT, session(), expect(saw("metric", 3)),
-        kind="boundary",
+        kind="boundary", kills="emitter-sends-what-comes-alone",
     )  # fmt: skip
     g.one(
         "broken-at-hello", "DLV-6", "a connection that ends at once",
-        metric("m3"), CONNECT, DISCONNECT, session(), expect(saw("metric", 3)), kind="boundary",
+        metric("m3"), CONNECT, DISCONNECT, session(), expect(saw("metric", 3)), kind="boundary", kills="emitter-sends-what-comes-alone",
     )  # fmt: skip
     g.one(
         "many-events", "DLV-6 CTL-12 DLV-8", "more than one write can hold, over two connections",
         {**metric("m@n@"), "times": 300}, session(), expect(saw("metric", key="m299")), DISCONNECT, session(150),
-        expect(saw("metric", 151), saw("metric", 302, key="m299")), kind="boundary",
+        expect(saw("metric", 151), saw("metric", 302, key="m299")), kind="boundary", kills="emitter-forgets-what-it-sent",
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def wait_cases(g: Emitting) -> None:
     """DLV-3, DLV-1, EMT-3.6."""
     g.one(
         "flush-accepted", "DLV-1 DLV-8", "accepted is said at once, whatever a collector does",
-        metric(), call("flush", until="accepted"), is_("returned"),
+        metric(), call("flush", until="accepted"), is_("returned"), kills="emitter-flush-waits-for-acks",
     )  # fmt: skip
     g.one(
         "flush-waits-for-acks", "DLV-3 DLV-4", "it returns when the last event is covered, and not before",
@@ -181,18 +181,18 @@ def wait_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "flush-without-a-connection", "DLV-3 DLV-4", "nobody is there who could ack",
-        metric(), call("flush", until="acked", timeout=3), tick(4000), is_("returned", value=False), kind="invalid",
+        metric(), call("flush", until="acked", timeout=3), tick(4000), is_("returned", value=False), kind="invalid", kills="emitter-flush-always-true",
     )  # fmt: skip
     g.one(
         "flush-over-a-break", "DLV-3 DLV-6", "the ack may come on another connection",
         metric("m3"), session(), expect(saw("metric")), call("flush", until="acked", timeout=25), DISCONNECT,
-        session(3), tick(1000), is_("returned", value=True), kind="boundary",
+        session(3), tick(1000), is_("returned", value=True), kind="boundary", kills="emitter-flush-doesnt-wait",
     )  # fmt: skip
     g.one(
         "calls-dont-wait", "DLV-8 EMT-3.6", "a collector that takes connections and answers nothing",
         CONNECT, HELLO, metric(), log(), call("param", key="a", value=1), call("tags", tags={"a": "b"}),
         call("status", status="training"), call("summary", values={"a": 1.0}), call("alert", title="t"),
-        call("checkpoint", path="ckpt.pt", step=1), kind="invalid",
+        call("checkpoint", path="ckpt.pt", step=1), kind="invalid", kills="emitter-calls-wait-for-acks",
     )  # fmt: skip
 
 
@@ -222,13 +222,13 @@ def end_cases(g: Emitting) -> None:
     g.one(
         "end-with-a-wrong-status", "VAL-6 EMT-3.1 EVT-RUN_END-2", "no word of the closed set: one that is, and no error",
         session(), call("end", status="exploded"),
-        expect(saw("run_end", status={"$in": ["completed", "failed", "killed"]})), kind="invalid",
+        expect(saw("run_end", status={"$in": ["completed", "failed", "killed"]})), kind="invalid", kills="emitter-any-end-status",
     )  # fmt: skip
     g.one(
         "end-twice", "EVT-RUN_END-2.1 EMT-3.1", "the second call does nothing",
         session(), call("end", timeout=5), expect(saw("run_end")), ack("all"), tick(6000), call("end"), tick(1000),
         is_("returned"), never(saw("run_end")),
-        kind="invalid",
+        kind="invalid", kills="emitter-second-end-raises",
     )  # fmt: skip
     g.one(
         "calls-after-the-end", "EVT-RUN_END-2.1 EMT-3.1", "run_end is the last event, whatever is called then",
@@ -258,12 +258,12 @@ def end_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "end-when-nobody-listens", "EMT-3.3 EMT-3.7 EMT-3.6", "attempts that fail don't make it wait longer",
-        do("refuse"), do("refuse"), metric(), call("end"), tick(30_500, 1000), is_("returned"), kind="boundary",
+        do("refuse"), do("refuse"), metric(), call("end"), tick(30_500, 1000), is_("returned"), kind="boundary", kills="emitter-end-waits-for-ever",
     )  # fmt: skip
     g.one(
         "end-with-a-plain-peer", "EMT-3.3 VER-3.3", "acks that never come are not waited for longer than that",
         do("plain"), expect(saw("run_start")), call("end"), expect(saw("run_end")), tick(30_500, 1000),
-        is_("returned"), kind="boundary",
+        is_("returned"), kind="boundary", kills="emitter-end-waits-for-ever",
     )  # fmt: skip
     g.one(
         "end-at-once", "EMT-3.3 DLV-3", "once all is acked there is nothing to wait for",
@@ -273,12 +273,12 @@ def end_cases(g: Emitting) -> None:
     g.one(
         "end-while-it-is-held", "EMT-3.3 CTL-3.6", "a collector that takes nothing doesn't hold the process",
         metric(), session(), expect(saw("metric")), ack(1, status="error", error="full"), call("end"),
-        tick(31_000, 1000), is_("returned"), kind="invalid",
+        tick(31_000, 1000), is_("returned"), kind="invalid", kills="emitter-end-waits-for-ever",
     )  # fmt: skip
     g.one(
         "end-and-reject", "EMT-3.3 CTL-7.1", "nor one that asks for an hour",
         session(), metric(), expect(saw("metric")), send(control("reject", code="busy", retry_after=3600)),
-        call("end"), tick(31_000, 1000), is_("returned"), kind="invalid",
+        call("end"), tick(31_000, 1000), is_("returned"), kind="invalid", kills="emitter-end-waits-for-ever",
     )  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def loss_cases(g: Emitting) -> None:
     g.one(
         "the-newest-are-dropped", "DLV-7", "and the oldest stay",
         {**metric("m@n@"), "times": 5}, full, metric("lost"), room, metric("after"), session(),
-        expect(saw("metric", 3, key="m0"), saw("metric", 7, key="m4"), saw("metric", 9, key="after")), needs=["full"],
+        expect(saw("metric", 3, key="m0"), saw("metric", 7, key="m4"), saw("metric", 9, key="after")), needs=["full"], kills="emitter-loss-without-seq",
     )  # fmt: skip
     g.one(
         "a-drop-is-told", "DLV-7.1 EMT-3.2", "in what it counts, and to people",

@@ -126,7 +126,7 @@ def form_cases(g: Emitting) -> None:
         "published-types-as-they-are", "VER-3.1", "all others go as ever",
         call("param", key="lr", value=0.1), metric(), call("metrics", values={"a": 1.0, "b": 2.0}), log("hello"),
         call("status", status="training"), PLAIN,
-        expect(saw("param", 3), saw("metric", 4), saw("metric_batch", 5), saw("log", 6), saw("status", 7)),
+        expect(saw("param", 3), saw("metric", 4), saw("metric_batch", 5), saw("log", 6), saw("status", 7)), kills="emitter-never-falls-back",
     )  # fmt: skip
     g.one(
         "command-answer-as-log", "VER-3.1 CTL-4", "the answer has a seq of the stream there",
@@ -175,7 +175,7 @@ def again_cases(g: Emitting) -> None:
     )  # fmt: skip
     g.one(
         "closed-at-hello", "VER-3.8 VER-3.9 CTL-5", "a connection or two that end at hello prove nothing",
-        CONNECT, HELLO, DISCONNECT, CONNECT, HELLO, DISCONNECT, connection("none", "wanted"), kind="boundary",
+        CONNECT, HELLO, DISCONNECT, CONNECT, HELLO, DISCONNECT, connection("none", "wanted"), kind="boundary", kills="emitter-falls-back-at-once",
     )  # fmt: skip
     g.one(
         "hello-after-a-connection-without", "VER-3.9 VER-3.8", "the peer may have been replaced by one that answers",

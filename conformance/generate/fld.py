@@ -118,7 +118,7 @@ def _whole(group: Collecting) -> None:
         "fld-state-last-seq", "FLD-11 FLD-2.8", "the last seq of each stream, which is the greatest",
         feed(*(Worker("s").log(seq=seq) for seq in (9, 10, 100, 11))),
         run(streams=[stream("s", last_seq=100)]),
-        kind="boundary",
+        kind="boundary", kills="last-seq-is-the-number",
     )  # fmt: skip
     line = {
         "t": "log",
@@ -279,7 +279,7 @@ def _cells(group: Collecting) -> None:
             "o": {"b": [1, 2.5, None, True]}, "l": [], "e": {}, "n": NAN, "t": "NaN", "f": False, "i": 2**53 + 1,
             "x": {"$float": "x"}, "": "",
         }),
-        kind="boundary",
+        kind="boundary", kills="params-split",
     )  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def _session_order(group: Collecting) -> None:
             one.param("s1", ts=9000), two.param("s2", ts=8000),
         ),
         run(params={"p": "s2"}),
-        kind="boundary",
+        kind="boundary", kills="sessions-tie-by-arrival",
     )  # fmt: skip
     one, two = Worker("s2", at=1000), Worker("s1", at=5000)
     group.folds(
@@ -368,7 +368,7 @@ def _session_order(group: Collecting) -> None:
         "fld-sessions-resume-unknown", "FLD-2.2 FLD-8", "a session that nobody knows is none of the run's, and orders nothing",
         feed(old.start(), old.param("s1"), new.start(resume={"sids": ["nobody"]}), new.param("s2")),
         run(params={"p": "s1"}, status="running"),
-        kind="boundary",
+        kind="boundary", kills="sessions-by-id",
     )  # fmt: skip
     old, new = Worker("s1", at=1000), Worker("s2", at=1000)
     group.folds(
@@ -419,7 +419,7 @@ def _starts(group: Collecting) -> None:
     group.folds(
         "fld-name-given", "FLD-2.5", "a later session that gives none leaves the name",
         feed(one.start(name="first"), two.start()), run(name="first"),
-        kind="boundary",
+        kind="boundary", kills="absence-is-given",
     )  # fmt: skip
     one, two = Worker("s1", at=1000), Worker("s2", at=9000)
     group.folds(
@@ -452,14 +452,14 @@ def _starts(group: Collecting) -> None:
             one.start(source={"git_commit": "c1", "git_branch": "b1"}, env={"hostname": "h1", "platform": "p1"}),
             two.start(source={"git_commit": "c2"}, env={"platform": "p2"}),
         ),
-        run(source={"git_commit": "c2", "git_branch": None}, env={"platform": "p2", "hostname": None}),
+        run(source={"git_commit": "c2", "git_branch": None}, env={"platform": "p2", "hostname": None}), kills="first-given-wins",
     )  # fmt: skip
     one, two = Worker("s1", at=1000), Worker("s2", at=2000)
     group.folds(
         "fld-source-each-by-itself", "FLD-2.6", "source of one session, env of another",
         feed(one.start(source={"git_commit": "c1"}, env={"hostname": "h1"}), two.start(env={"hostname": "h2"})),
         run(source={"git_commit": "c1"}, env={"hostname": "h2"}),
-        kind="boundary",
+        kind="boundary", kills="absence-is-given",
     )  # fmt: skip
     worker, watcher = Worker("s1", at=1000), Worker("s2", wid="launcher", at=2000)
     group.folds(

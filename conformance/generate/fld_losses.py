@@ -95,7 +95,7 @@ def _losses(group: Collecting) -> None:
         "fld-lost-its-stream", "FLD-6 STR-1", "a loss is that of the stream it names, worker and all",
         feed(one.start(), one.end("completed"), two.start()), one.lost("died", 9000, 2),
         run(status="running"),
-        kind="boundary",
+        kind="boundary", kills="stream-without-worker",
     )  # fmt: skip
     old, new = Worker("s1"), Worker("s2", at=2000)
     group.folds(
@@ -245,14 +245,14 @@ def _late(group: Collecting) -> None:
         "fld-late-not", "FLD-7", "an event below the run_end is not late, though it comes after it",
         feed(who.start(), who.end("completed", seq=9), who.metric(1, seq=5, ts=99000)),
         run(streams=[stream(late=0)], series={"k": {"count": 1}}),
-        kind="boundary",
+        kind="boundary", kills="late-events-dropped",
     )  # fmt: skip
     one, two = Worker("s1", wid="w1"), Worker("s2", wid="w2")
     group.folds(
         "fld-late-of-its-stream", "FLD-7 STR-1.3", "the run_end of another stream makes nothing late",
         feed(one.start(), one.end("completed"), two.start(), *(two.metric(n) for n in range(5))),
         run(streams=[stream("s1", "w1", late=0), stream("s2", "w2", late=0)]),
-        kind="boundary",
+        kind="boundary", kills="stream-without-worker",
     )  # fmt: skip
     who = Worker("s")
     group.folds(

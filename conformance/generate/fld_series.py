@@ -336,7 +336,7 @@ def _rewinds(group: Collecting) -> None:
             new.start(resume={"sids": ["s1"], "rewind_to": 0}),
         ),
         run(params={"p": 1}, tags={"x": "1"}, summary={"b": 1}, logs=[{"p": {"msg": "l"}}]),
-        kind="boundary",
+        kind="boundary", kills="rewind-hides-params",
     )  # fmt: skip
 
 

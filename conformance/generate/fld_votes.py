@@ -64,7 +64,7 @@ def _votes(group: Collecting) -> None:
     group.folds(
         "fld-vote-sub-false", "FLD-4 EVT-RUN_START-7", "sub false and null are no sub",
         feed(who.start(sub=False, observer=None)), run(status="running"),
-        kind="boundary",
+        kind="boundary", kills="no-vote-before-the-end",
     )  # fmt: skip
     old, new = Worker("s1"), Worker("s2", at=2000)
     group.folds(
@@ -159,7 +159,7 @@ def _statuses(group: Collecting) -> None:
     )  # fmt: skip
     group.folds(
         "fld-status-completed", "FLD-5", "all have completed",
-        feed(*workers("completed", "completed")), run(status="completed"),
+        feed(*workers("completed", "completed")), run(status="completed"), kills="completed-needs-a-size",
     )  # fmt: skip
     who = Worker("s", at=0)
     group.folds(
@@ -201,7 +201,7 @@ def _sizes(group: Collecting) -> None:
     group.folds(
         "fld-size-exceeded", "FLD-5.2", "more workers than it needs",
         feed(*ended(1, world_size=1), *ended(2)), run(status="completed"),
-        kind="boundary",
+        kind="boundary", kills="world-size-exactly",
     )  # fmt: skip
     one, two = Worker("s1", wid="w"), Worker("s2", wid="w", at=2000)
     group.folds(
@@ -244,7 +244,7 @@ def _sizes(group: Collecting) -> None:
     group.folds(
         "fld-size-zero", "EVT-RUN_START-7.3 FLD-5.2", "0, and less, is no size",
         feed(*ended(1, world_size=0), *ended(2, world_size=-3)), run(status="completed"),
-        kind="boundary",
+        kind="boundary", kills="completed-needs-a-size",
     )  # fmt: skip
     child = Worker("s3", wid="w3")
     group.folds(
@@ -346,7 +346,7 @@ def _errors(group: Collecting) -> None:
     group.folds(
         "fld-error-none", "FLD-5.10 EVT-RUN_END-3.1", "failed without a word: no error",
         feed(who.start(), who.end("failed")), run(status="failed", error=None),
-        kind="boundary",
+        kind="boundary", kills="errors-made-up",
     )  # fmt: skip
     who = Worker("s")
     group.folds(

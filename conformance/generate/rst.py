@@ -68,7 +68,7 @@ def _plain(g: Files) -> None:
     g.file("rst-plain-frames", "RST-1", "frames follow each other without anything between", _frames(log(), log(seq=3)), two, kills="plain-has-a-header")
     g.file("rst-plain-empty", "RST-1.4 RST-8.1", "a file without bytes is a plain file without frames", [], {"kind": "plain", "items": []}, kind="boundary", kills="empty-file-unknown")
     g.file("rst-plain-one-zero", "RST-8.1", "one byte 00 makes it a plain file, however damaged", zeros(1), {"kind": "plain"}, kind="boundary", kills="zeros-are-unknown")
-    g.file("rst-plain-damaged-frame", "RST-1 RST-8.1 RST-1.1", "a plain file with an error stays a plain file", [*_frames(log()), {"frame": [{"text": "{]"}]}], {"kind": "plain", "items": [one, {"offset": size, "length": 6, "error": "bad_json"}]}, kind="invalid")
+    g.file("rst-plain-damaged-frame", "RST-1 RST-8.1 RST-1.1", "a plain file with an error stays a plain file", [*_frames(log()), {"frame": [{"text": "{]"}]}], {"kind": "plain", "items": [one, {"offset": size, "length": 6, "error": "bad_json"}]}, kind="invalid", kills="plain-with-errors-is-none")
     g.file("rst-plain-payload-no-event", "RST-1.1 RST-1", "a payload that is JSON and no event is an error of one byte, and no end", [{"frame": [{"text": "1"}]}, *_frames(log())], {"kind": "plain", "items": [{"offset": 0, "length": 5, "error": "bad_envelope"}, {"offset": 5, "length": size, "t": "log"}]}, kind="boundary", kills="plain-has-a-header")
     g.write("rst-plain-write", "RST-1 RST-1.1 RST-1.2", "a writer appends whole frames and no header", "plain", events=[log(seq=1), log(seq=2)], kills="plain-written-with-header plain-little-endian plain-written-as-lines")
     g.write("rst-plain-write-one", "RST-1 RST-1.2", "one event is one frame", "plain", events=[metric(seq=1)], kind="boundary", kills="plain-written-with-header plain-written-as-lines")
@@ -82,7 +82,7 @@ def _header(g: Files) -> None:
     second = [{"block": HEADER}]
     told = dict(HEADER)
     g.read("rst-header", "RST-2 RST-2.1 RST-2.2 RST-8 RST-8.2", "two blocks of 4096 bytes, and the records behind them", good(1), told=told, kills="records-begin-at-4096")
-    g.read("rst-header-alone", "RST-2", "a segment without records is one", told=told, kind="boundary")
+    g.read("rst-header-alone", "RST-2", "a segment without records is one", told=told, kind="boundary", kills="segment-without-records-is-none")
     for name, at in (("magic", 0), ("length", 11), ("body", 20), ("crc", 12 + len(dump(HEADER)) + 1)):
         bad = changed([{"block": HEADER}], (at, 1))
         g.read(f"rst-header-first-{name}", "RST-2.1", f"a flipped bit in the first block's {name}: the second is used", good(1), front=[*bad, *second], told=told, kind="boundary", kills="second-header-unused")
@@ -125,12 +125,12 @@ def _header(g: Files) -> None:
     g.read("rst-header-null", "RST-2.9 RST-2.1", "null in an optional member is absence", good(1, salt=""), front=head(nulls), told={"run_id": "a", "sid": "s", **defaults}, kills="header-null-refused")
     g.read("rst-header-least-damage", "RST-2.1 RST-5.6", "without a salt in the header a record with one is none", damage(rec(1), seq=None), front=head({"run_id": "a", "sid": "s"}), kind="invalid", kills="header-crc-of-record-unchecked")
     g.read("rst-header-worker", "RST-2.1", "a worker's segment names it", good(1), front=head(header(wid="rank-3")), told={"wid": "rank-3"}, kills="header-wid-dropped")
-    g.read("rst-header-text", "RST-2.1", "ids are any text", good(1), front=head(header(run_id="\u00fc/\U0001f600", sid="")), told={"run_id": "\u00fc/\U0001f600", "sid": ""}, kind="boundary")
+    g.read("rst-header-text", "RST-2.1", "ids are any text", good(1), front=head(header(run_id="\u00fc/\U0001f600", sid="")), told={"run_id": "\u00fc/\U0001f600", "sid": ""}, kind="boundary", kills="header-ids-in-ascii")
     g.read("rst-header-salt-upper", "RST-2.1", "hexadecimal digits have two cases", good(1), front=head(header(salt=SALT.upper())), kind="boundary", kills="upper-salt-refused")
-    g.read("rst-header-first-seq-0", "RST-2.1", "0: it isn't known which seq is first", good(9), front=head(header(first_seq=0)), told={"first_seq": 0}, kind="boundary")
-    g.read("rst-header-number-large", "RST-2.1", "the millionth segment of a stream", good(1), front=head(header(number=1_000_000)), told={"number": 1_000_000}, kind="boundary")
+    g.read("rst-header-first-seq-0", "RST-2.1", "0: it isn't known which seq is first", good(9), front=head(header(first_seq=0)), told={"first_seq": 0}, kind="boundary", kills="header-first-seq-at-least-1")
+    g.read("rst-header-number-large", "RST-2.1", "the millionth segment of a stream", good(1), front=head(header(number=1_000_000)), told={"number": 1_000_000}, kind="boundary", kills="header-number-of-six-digits")
     padded = changed(second, (4095, 0xFF))
-    g.read("rst-header-padding", "RST-2.1", "what stands behind the CRC is not asked about by a reader", good(1), front=[*padded, *padded], told=told, kind="boundary")
+    g.read("rst-header-padding", "RST-2.1", "what stands behind the CRC is not asked about by a reader", good(1), front=[*padded, *padded], told=told, kind="boundary", kills="header-padding-checked")
 
 
 def _records(g: Files) -> None:
@@ -138,7 +138,7 @@ def _records(g: Files) -> None:
     g.read("rst-records", "RST-3 RST-5.6", "records follow each other without a gap", good(1), good(2, metric(seq=2)), good(3), kills="only-first-record")
     g.read("rst-record-descending", "RST-3.3", "who files away what others sent writes as it comes", good(3), good(1), good(2), kind="boundary", kills="descending-seq-is-damage")
     g.read("rst-record-skip", "RST-3.2 CTL-1.5", "a declared loss stands under seq 0", good(3), Bit(rec(0, SKIP), {"seq": 0, "t": "skip"}), good(7), kills="control-in-segment-is-damage")
-    g.read("rst-record-again", "RST-3.7 RST-3.5", "a record may stand there twice; a reader of the file tells both", good(1), good(1), kind="boundary")
+    g.read("rst-record-again", "RST-3.7 RST-3.5", "a record may stand there twice; a reader of the file tells both", good(1), good(1), kind="boundary", kills="repeated-record-told-once")
     g.read("rst-record-seq-large", "RST-3 RST-3.5", "a seq takes 64 bits", good(2**40 + 5), kind="boundary", kills="seq-of-32-bits")
     g.read("rst-record-one-byte", "RST-3.4 RST-3.6", "a payload of one byte is a valid record, and no event", unreadable(1, "x", "bad_json"), good(2), kind="boundary", kills="short-record-is-damage undecodable-is-damage undecodable-stops-file")
     for name, payload, class_ in (
@@ -149,7 +149,7 @@ def _records(g: Files) -> None:
     ):
         g.read(f"rst-record-undecodable-{name}", "RST-3.6 RST-3.1", f"a valid record that can't be decoded ({class_}) costs that record alone", good(1), unreadable(2, payload, class_), good(3), kind="invalid", kills="undecodable-is-damage undecodable-stops-file")
     unknown = event("energy", {"run_id": "a", "joules": 1.5})
-    g.read("rst-record-unknown-type", "RST-3.6 ENV-5", "an event of unknown type is an event", good(2, unknown))
+    g.read("rst-record-unknown-type", "RST-3.6 ENV-5", "an event of unknown type is an event", good(2, unknown), kills="unknown-type-is-an-error")
     g.read("rst-record-length-0", "RST-3.4 RST-5.5", "a record that announces no payload is damage, with its seq", damage(rec(7, []), seq=7), good(8), kind="invalid", kills="empty-record-taken")
     g.read("rst-record-length-max", "RST-3.4 RST-5", "16,777,215 bytes are announced, and the file ends: a torn tail", good(1), torn(rec(2, length=16_777_215)), kind="boundary", kills="limit-one-less")
     g.read("rst-record-length-over", "RST-3.4 RST-5.5", "16,777,216 bytes are announced: damage, with its seq", good(1), damage(rec(2, length=16_777_216), seq=2), kind="invalid", kills="limit-one-more huge-length-ends-file")
@@ -192,13 +192,13 @@ def _torn(g: Files) -> None:
 
 def _damage(g: Files) -> None:
     flipped, payload = changed(rec(2), (0, 1)), changed(rec(2), (40, 1))
-    g.read("rst-damage-to-the-end", "RST-5.4 RST-5.2", "without a record behind it damage reaches to the end", good(1), damage(flipped), kind="boundary")
+    g.read("rst-damage-to-the-end", "RST-5.4 RST-5.2", "without a record behind it damage reaches to the end", good(1), damage(flipped), kind="boundary", kills="damage-at-the-end-is-torn")
     g.read("rst-damage-last-payload", "RST-5.4 RST-5.5 RST-5.2", "the last record's payload is damaged: its seq is known", good(1), damage(payload, seq=2), kind="boundary", kills="payload-crc-unchecked damage-without-seq")
     g.read("rst-damage-first", "RST-5.4 RST-5.7", "the first record is damaged", damage(changed(rec(1), (5, 1))), good(2), kind="boundary", kills="damage-stops")
     g.read("rst-damage-then-zeros", "RST-5.4 RST-5.1", "zeros behind damage belong to it: no record should begin there", good(1), damage(flipped, zeros(50)), kind="boundary", kills="zeros-behind-damage-apart")
     g.read("rst-damage-then-torn", "RST-5.3 RST-5", "behind damage the header of a record holds, and the file ends: a torn tail", good(1), damage(flipped), torn(changed(rec(3), to=60)), kind="boundary", kills="torn-behind-damage-lost")
     g.read("rst-damage-then-magic", "RST-5.3 RST-5.4", "a magic behind damage, without a header that holds, is no place to go on", good(1), damage(flipped, changed(rec(3), to=19)), kind="invalid", kills="resync-at-magic-alone")
-    g.read("rst-damage-then-half-magic", "RST-5.4", "a beginning of a magic behind damage is damage", good(1), damage(flipped, hexed("f5 58")), kind="boundary")
+    g.read("rst-damage-then-half-magic", "RST-5.4", "a beginning of a magic behind damage is damage", good(1), damage(flipped, hexed("f5 58")), kind="boundary", kills="damage-at-the-end-is-torn half-magic-is-torn")
     g.read("rst-damage-twice", "RST-5.3 RST-5.5", "from damage a reader goes on at a header that holds, and that record is damaged, too", damage(changed(rec(1), (0, 1))), damage(payload, seq=2), good(3), kind="invalid", kills="payload-crc-unchecked damage-merged damage-without-seq")
     g.read("rst-damage-twice-with-seq", "RST-5.4 RST-5.5", "two damaged payloads are two places, each with its seq", damage(changed(rec(1), (40, 1)), seq=1), damage(payload, seq=2), good(3), kind="invalid", kills="payload-crc-unchecked damage-merged damage-without-seq")
     g.read("rst-damage-length-0-behind", "RST-5.3 RST-3.4", "a header that holds is a place to go on, also when it announces no payload", damage(changed(rec(1), (0, 1))), damage(rec(2, []), seq=2), good(3), kind="invalid", kills="empty-record-taken damage-merged")

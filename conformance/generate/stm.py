@@ -61,7 +61,7 @@ def _identity(group: Collecting) -> None:
             text(dump(who.metric(2)).replace('"sid"', '"wid":"","sid"')),
         ),
         run(streams=[stream("s", "", has=[[1, 3]], gaps=[])]),
-        kind="boundary",
+        kind="boundary", kills="null-wid-is-a-worker",
     )  # fmt: skip
     strange = [
         "x",
@@ -158,7 +158,7 @@ def _derived(group: Collecting) -> None:
         "str-derived-negative", "STR-2.1 ENV-3.2", "a time before 1970 in decimal digits",
         feed(one.start(ts=-5), one.metric(1)),
         run(streams=[stream("legacy--5", has=[[1, 2]])], started=-5),
-        kind="boundary",
+        kind="boundary", kills="derived-from-the-next-event",
     )  # fmt: skip
     one = Worker(None)
     group.folds(
@@ -172,7 +172,7 @@ def _derived(group: Collecting) -> None:
         "str-derived-spelling", "STR-2.1 JSN-4", "a time that is written with a fraction gives the same digits",
         feed(text(dump(one.start(ts=1000)).replace('"ts":1000', '"ts":1000.0')), one.metric(1)),
         run(streams=[stream("legacy-1000", has=[[1, 2]])]),
-        kind="boundary",
+        kind="boundary", kills="derived-from-the-next-event",
     )  # fmt: skip
     one = Worker(None)
     group.folds(
@@ -183,7 +183,7 @@ def _derived(group: Collecting) -> None:
             one.metric(2),
         ),
         run(streams=[stream("legacy-1000", has=[[1, 3]])]),
-        kind="boundary",
+        kind="boundary", kills="derived-from-the-next-event",
     )  # fmt: skip
     one = Worker(None)
     group.folds(

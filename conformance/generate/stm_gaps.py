@@ -141,7 +141,7 @@ def _gaps(group: Collecting) -> None:
         "str-gap-none", "STR-6", "without a missing seq there is no gap, in whatever order they come",
         feed(who.start(), who.metric(1), who.metric(2), who.metric(3)),
         run(streams=[stream(has=[[1, 4]], gaps=[], lost=[])]),
-        kind="boundary",
+        kind="boundary", kills="gap-refuses-the-rest",
     )  # fmt: skip
     who = Worker()
     start = who.start()
@@ -271,7 +271,7 @@ def _skips(group: Collecting) -> None:
     group.folds(
         "str-control-in-between", "CTL-1.1 CTL-1.5", "control events belong to no stream",
         feed(who.start(), *control, who.metric(1)),
-        run(streams=[stream("s", has=[[1, 2]], gaps=[], lost=[])], series={"k": {"count": 1}}),
+        run(streams=[stream("s", has=[[1, 2]], gaps=[], lost=[])], series={"k": {"count": 1}}), kills="control-events-are-events",
     )  # fmt: skip
 
 
@@ -320,5 +320,5 @@ def _ambiguous(group: Collecting) -> None:
         "str-no-run", "ENV-5.4 STR-2", "an event that names no run belongs to none, and disturbs nobody",
         feed(event("later", {"x": 1}, seq=1), Worker(run="b").start()),
         run("b", streams=[stream(has=[[1, 1]])]), unknown(of=""),
-        kind="boundary",
+        kind="boundary", kills="one-run-a-source",
     )  # fmt: skip

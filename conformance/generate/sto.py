@@ -123,7 +123,7 @@ def _duplicates(g: Stores) -> None:
     bare, second = log("x", seq=1), log("y", seq=1)
     both: Json = {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 1, "event": bare}], "aside": [{"event": second}]}
     g.kept("sto-ambiguous", "STR-8.1 STR-5", "of two events of one derived identity both payloads are kept, and the first stands", put(bare), put(second), ALL, both, kind="invalid", kills="aside-dropped aside-forgotten")
-    g.kept("sto-ambiguous-not", "STR-8.1 STR-4.1", "the same payload twice is one event, and no other is kept", put(bare), put(bare), ALL, put(bare), {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 1, "event": bare}], "exact": True}, kills="duplicates-after-reopen")
+    g.kept("sto-ambiguous-not", "STR-8.1 STR-4.1", "the same payload twice is one event, and no other is kept", put(bare), put(bare), ALL, put(bare), {"do": "events", "run_id": "a", "is": [{"sid": "legacy-0", "seq": 1, "event": bare}]}, kills="duplicates-after-reopen")
     g.kept("sto-ambiguous-one-batch", "STR-8.1", "also where they come at once", put(bare, second), ALL, both, kind="boundary", kills="aside-dropped aside-forgotten")
 
 
@@ -171,7 +171,7 @@ def _values(g: Stores) -> None:
         told = {"do": "points", "run_id": "a", "key": "k", "is": [point(3, written if read is None else read, 1)]}
         g.kept(f"sto-value-{case}", "FLD-12.3", why, put(mine(metric(written, seq=1, step=3))), ALL, told, **more)
 
-    value("half", "a value is kept exactly", 0.5)
+    value("half", "a value is kept exactly", 0.5, kills="fractions-cut")
     value("tenth", "all 53 bits of it", 0.1, kills="values-as-binary32")
     value("nan", "not-a-number is a value", "NaN", kind="boundary", kills="nan-dropped nan-is-null")
     value("infinity", "so is infinity", "Infinity", kind="boundary", kills="infinity-is-largest")
@@ -183,7 +183,7 @@ def _values(g: Stores) -> None:
     value("int64", "the greatest int64", 2**63 - 1, kind="boundary", kills="integers-as-floats")
     for case, step in (("0", 0), ("minus", -1), ("int64", 2**63 - 1), ("int64-min", -(2**63))):
         told = {"do": "points", "run_id": "a", "key": "k", "is": [point(step, 0.5, 1)]}
-        g.kept(f"sto-step-{case}", "FLD-12.3", f"the step {step} is kept exactly", put(mine(metric(seq=1, step=step))), ALL, told, kind="boundary", kills="step-0-is-none" if step == 0 else "steps-as-floats" if case == "int64" else "")
+        g.kept(f"sto-step-{case}", "FLD-12.3", f"the step {step} is kept exactly", put(mine(metric(seq=1, step=step))), ALL, told, kind="boundary", kills="step-0-is-none" if step == 0 else "steps-as-floats" if case == "int64" else "negative-steps-are-none")
     neighbours = put(mine(metric("NaN", seq=1, step=1)), mine(metric(1.0, seq=2, step=2)))
     told = {"do": "points", "run_id": "a", "key": "k", "is": [point(1, "NaN", 1), point(2, 1.0, 2)]}
     g.kept("sto-value-neighbours", "FLD-12.3", "what stands beside an odd value is kept", neighbours, ALL, told, kind="boundary", kills="nan-dropped")
