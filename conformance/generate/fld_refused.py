@@ -86,14 +86,14 @@ def _cells_and_starts(group: Collecting) -> None:
         run(name="of the launcher", status="running"),
         kind="invalid", kills=KILLS,
     )  # fmt: skip
-    who = Worker("s")
+    who = Worker("s", wid="w")
     group.folds(
         "fld-refused-lists", "FLD-11 ENV-2", "no line, no artifact, no checkpoint and no activity of events that are refused",
         feed(
             who.start(), who.says("training"), who.log("kept"), refused(who.log("refused")), refused(who.checkpoint(1)),
             refused(who.event("artifact", {"path": "m.pt"})), refused(who.says("evaluating")),
         ),
-        run(logs=[{"p": {"msg": "kept"}}], artifacts=[], checkpoints=[], workers={"": {"status": "training"}}),
+        run(logs=[{"p": {"msg": "kept"}}], artifacts=[], checkpoints=[], workers={"w": {"status": "training"}}),
         kind="invalid", kills=KILLS,
     )  # fmt: skip
     who = Worker("s")
