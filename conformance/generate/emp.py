@@ -35,7 +35,7 @@ def descriptor_cases(g: Emitting) -> None:
     )  # fmt: skip
     add(
         g, "descriptor-3-a-socket", "EMT-2.1 VER-3.11", "or a socket",
-        process(*run, descriptors={"3": "socket"}, outputs={"3": whole}), kind="boundary",
+        process(*run, descriptors={"3": "socket"}, outputs={"3": whole}), kind="boundary", kills="emitter-pipes-alone",
     )  # fmt: skip
     add(
         g, "descriptor-3-of-the-script", "EMT-2.2 EMT-1.3 EMT-3", "a file of the script's own: not a byte goes there",
@@ -55,11 +55,11 @@ def descriptor_cases(g: Emitting) -> None:
     )  # fmt: skip
     add(
         g, "standard-output-when-asked", "EMT-2.3 EMT-2", "in so many words: XTRACK_FD=1",
-        process(*run, env={**STDIO, "XTRACK_FD": "1"}, descriptors={}, outputs={"1": whole}), kind="boundary",
+        process(*run, env={**STDIO, "XTRACK_FD": "1"}, descriptors={}, outputs={"1": whole}), kind="boundary", kills="emitter-ignores-XTRACK_FD",
     )  # fmt: skip
     add(
         g, "descriptor-that-is-closed", "EMT-1.3 EMT-3 EMT-2", "it can't be used: said when the run is started",
-        process(*run[:1], env={**STDIO, "XTRACK_FD": "9"}, descriptors={}, calls=["raised"]), kind="invalid",
+        process(*run[:1], env={**STDIO, "XTRACK_FD": "9"}, descriptors={}, calls=["raised"]), kind="invalid", kills="emitter-closed-descriptor-is-nowhere",
     )  # fmt: skip
     frame = [{"frame": [{"text": dump({"t": "command", "v": 1, "m": {"seq": 0, "ts": 1},
                                        "p": {"cmd_id": "c1", "type": "pause"}})}]}]  # fmt: skip
@@ -88,7 +88,7 @@ def descriptor_cases(g: Emitting) -> None:
         process(*run, call("tags", tags={"a": "b"}), call("alert", title="t", text="x"),
                 outputs={"3": [saw("log", 4, msg="tags", logger="xtrack", fields={"a": "b"}), saw("log", 5,
                 msg="t: x")]},
-                never=[saw("tags"), saw("alert")]),
+                never=[saw("tags"), saw("alert")]), kills="emitter-added-types-on-a-descriptor",
     )  # fmt: skip
 
 
@@ -105,13 +105,13 @@ def environment_cases(g: Emitting) -> None:
         g, "file-by-default", "EMT-1", "xtrack_events.bin, where no name is given", process(
             begin(run_id="a"), metric(), env={"XTRACK_TRANSPORT": "file"}, descriptors={},
             read=["xtrack_events.bin"], outputs={"xtrack_events.bin": whole}, recording=True,
-        ), kind="boundary",
+        ), kind="boundary", kills="emitter-another-file-by-default",
     )  # fmt: skip
     add(
         g, "nowhere", "EMT-1 EMT-2.3 EMT-2.2", "null: nothing is written, and all calls return", process(
             begin(run_id="a"), metric(), env={"XTRACK_TRANSPORT": "null"}, calls=["returned", "returned"],
             outputs={"3": [], "1": []},
-        ), kind="boundary",
+        ), kind="boundary", kills="emitter-null-is-the-default",
     )  # fmt: skip
     for name, variable, value, wanted in (
         ("run-id", "XTRACK_RUN_ID", "r7", saw("run_start", 1, run_id="r7")),
@@ -128,7 +128,7 @@ def environment_cases(g: Emitting) -> None:
         add(
             g, f"empty-{name}", "EMT-1.4 EMT-1.3", f"an empty {variable} is as good as none",
             process(begin(), env={**STDIO, variable: ""}, outputs={"3": [saw("run_start", 1)]}, calls=["returned"]),
-            kind="boundary" if name == "world-size" else "valid",
+            kind="boundary" if name == "world-size" else "valid", kills="emitter-empty-variables-are-errors",
         )  # fmt: skip
     add(
         g, "arguments-outweigh-the-environment", "EMT-1.1", "what the script says is closer to the user", process(
@@ -166,9 +166,10 @@ def environment_cases(g: Emitting) -> None:
     )  # fmt: skip
     add(
         g, "two-runs-without-a-name", "STR-1.1 EVT-1.7", "two runs of one process are two",
-        process(*two, streams=2, outputs={"3": [saw("run_start", run_id={"$bind": "one"}), saw("run_end",
-        run_id="@one@"),
-                                                saw("run_start"), saw("run_end")]}), kind="boundary",
+        process(*two, streams=2, outputs={"3": [
+            {**saw("run_start", run_id={"$bind": "one"}), "m": {"sid": {"$bind": "sid"}}}, saw("run_end", run_id="@one@"),
+            {**saw("run_start"), "m": {"sid": {"$not": "@sid@"}}}, saw("run_end"),
+        ]}), kind="boundary", kills="emitter-reuses-session-ids",
     )  # fmt: skip
     for name, env in (
         ("transport", {"XTRACK_TRANSPORT": "pigeon"}),
@@ -182,7 +183,9 @@ def environment_cases(g: Emitting) -> None:
         add(
             g, f"unusable-{name}", f"EMT-1.3 EMT-3 EMT-1{' EMT-1.2' if name == 'run-id' else ''}", "said when the run is started, not found out at its end",
             process(begin(), env=env, calls=["raised"], outputs={"3": []}), kind="invalid",
-            kills="emitter-swallows-configuration-errors" if name in {"transport", "world-size"} else "",
+            kills={"run-id": "emitter-long-ids-cut", "config": "emitter-ignores-a-missing-config"}.get(
+                name, "emitter-swallows-configuration-errors"
+            ),
         )  # fmt: skip
     add(
         g, "quiet", "EMT-1 EMT-3.5", "XTRACK_QUIET=1: no lines",
@@ -229,7 +232,7 @@ def ending_cases(g: Emitting) -> None:
         g, "ended-before-the-process", "EMT-4 EVT-RUN_END-2.1", "what the script has said stands",
         process(begin(run_id="a"), call("end", status="failed", error="mine"), ending="return",
                 outputs={"3": [saw("run_end", 3, status="failed")]}, never=[saw("run_end", status="completed")]),
-        kind="boundary",
+        kind="boundary", kills="emitter-ends-when-the-process-does",
     )  # fmt: skip
     add(
         g, "terminated", "EMT-3.4 DLV-1", "no handler is installed: SIGTERM ends the process as ever",
@@ -270,7 +273,7 @@ def fork_cases(g: Emitting) -> None:
         g, "forked-child-that-logs-nothing", "STR-3.1 STR-3", "no event, no stream; and the run is its parent's to end",
         process(begin(run_id="a"), fork(), metric(), streams=1,
                 outputs={"3": [saw("metric", 3), saw("run_end", 4, status="completed")]}), needs="forks",
-        kind="boundary",
+        kind="boundary", kills="emitter-child-ends-the-run",
     )  # fmt: skip
     add(
         g, "two-forked-children", "STR-3 STR-3.1 STR-3.2", "three processes, three streams",
@@ -284,20 +287,20 @@ def fork_cases(g: Emitting) -> None:
     add(
         g, "forked-child-of-a-worker", "STR-3.2 ENV-3.5", "the child is of the same worker",
         process(begin(run_id="a", worker_id="4"), fork(metric("child")), streams=2,
-                outputs={"3": [{"t": "run_start", "m": {"wid": "4"}, "p": {"sub": True}}]}), needs="forks",
+                outputs={"3": [{"t": "run_start", "m": {"wid": "4"}, "p": {"sub": True}}]}), needs="forks", kills="emitter-child-is-no-worker",
     )  # fmt: skip
     threads = {"do": "call", "call": "threads", "count": 8,
                "calls": plain_calls(*(metric(f"m{n}") for n in range(40)))}  # fmt: skip
     add(
         g, "threads", "EMT-6 ENV-4.6 ENV-4.1", "each event takes its seq and its place in one step",
         process(begin(run_id="a"), threads, call("end"), streams=1, outputs={"3": [saw("run_end", 323)]}),
-        needs="threads",
+        needs="threads", kills="emitter-numbers-without-a-lock",
     )  # fmt: skip
     add(
         g, "threads-and-a-file", "EMT-6 ENV-4.6", "in a file as well", process(
             begin(run_id="a"), threads, call("end"), env={"XTRACK_TRANSPORT": "file", "XTRACK_FILE": "f"}, read=["f"],
             descriptors={}, outputs={"f": [saw("run_end", 323)]}, streams=1, recording=True,
-        ), needs="threads", kind="boundary",
+        ), needs="threads", kind="boundary", kills="emitter-numbers-without-a-lock",
     )  # fmt: skip
 
 
@@ -319,7 +322,7 @@ def launch_cases(g: Emitting) -> None:
     add(
         g, "rank-and-an-argument", "EMT-7 EMT-1.1", "an argument outweighs the launcher",
         process(begin(run_id="a", worker_id="x"), env={**STDIO, "RANK": "1", "WORLD_SIZE": "4"},
-                outputs={"3": [{"t": "run_start", "m": {"wid": "x"}}]}), kind="boundary",
+                outputs={"3": [{"t": "run_start", "m": {"wid": "x"}}]}), kind="boundary", kills="emitter-environment-first",
     )  # fmt: skip
     for name, env in (
         ("not-below-the-size", {"RANK": "4", "WORLD_SIZE": "4"}),
@@ -330,12 +333,12 @@ def launch_cases(g: Emitting) -> None:
             g, f"rank-{name}", "EMT-7.1 EMT-7", "it is no place among them: passed over, with a warning",
             process(begin(run_id="a"), env={**STDIO, "XTRACK_QUIET": "1", **env}, min_lines=1,
                     outputs={"3": [{"t": "run_start", "m": {"wid": {"$absent": True}}}]}), kind="invalid",
-            kills="emitter-takes-any-rank" if name == "not-below-the-size" else "",
+            kills="emitter-takes-any-rank" if name == "not-below-the-size" else "emitter-passes-over-ranks-in-silence",
         )  # fmt: skip
     add(
         g, "rank-without-a-size", "EMT-7.1", "another program's variable, perhaps",
         process(begin(run_id="a"), env={**STDIO, "RANK": "1"},
-                outputs={"3": [{"t": "run_start", "m": {"wid": {"$absent": True}}}]}), kind="boundary",
+                outputs={"3": [{"t": "run_start", "m": {"wid": {"$absent": True}}}]}), kind="boundary", kills="emitter-rank-without-a-size",
     )  # fmt: skip
     add(
         g, "one-run-for-a-launch", "EMT-7.2",
@@ -354,10 +357,25 @@ def launch_cases(g: Emitting) -> None:
                                        ("0", "1", {"$not": "@launch@"}))
         ), kind="boundary", kills="emitter-own-run-for-each-rank emitter-one-run-for-a-job",
     )  # fmt: skip
+    hydra = {**STDIO, "XTRACK_QUIET": "1", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2"}
+    add(
+        g, "ranks-on-several-hosts", "EMT-7.2", "mpiexec's process on one host says nothing to the ranks on another: they are told what would help", *(
+            process(begin(), env={**hydra, "PMI_RANK": "0"}, min_lines=1, outputs={"3": [saw("run_start", 1, run_id=wanted)]})
+            for wanted in ({"$bind": "launch"}, {"$not": "@launch@"})
+        ), kind="invalid", kills="emitter-hosts-of-their-own",
+    )  # fmt: skip
+    add(
+        g, "ranks-on-several-hosts-of-a-step", "EMT-7.2", "the step of srun's by which mpiexec has started them is the same on all", *(
+            process(begin(), env={**hydra, **slurm, "SLURM_PROCID": "0", "PMI_RANK": rank, "SLURM_STEP_ID": step},
+                    outputs={"3": [saw("run_start", 1, run_id=wanted)]})
+            for rank, step, wanted in (("0", "0", {"$bind": "launch"}), ("3", "0", "@launch@"),
+                                       ("0", "1", {"$not": "@launch@"}))
+        ), kind="boundary", kills="emitter-own-run-for-each-rank emitter-one-run-for-a-job emitter-hosts-of-their-own",
+    )  # fmt: skip
     add(
         g, "nothing-that-names-the-launch", "EMT-7.2", "ranks that share nothing are told what would help",
         process(begin(), env={**STDIO, "XTRACK_QUIET": "1", "PMI_RANK": "0", "PMI_SIZE": "2"}, min_lines=1),
-        kind="invalid",
+        kind="invalid", kills="emitter-shared-nothing-in-silence",
     )  # fmt: skip
     add(
         g, "world-size-of-a-launch", "EMT-7.3", "every rank but 0 says how many there are",

@@ -104,7 +104,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (RANKS, '(f".{_step(environ)}" if with_step else "")', '""'),
     ),
     "emitter-hosts-of-their-own": (
-        (RANKS, "    launcher = _launcher(_RANKS) if local == rank.size else None\n", "    launcher = _launcher(_RANKS)\n"),
+        (RANKS, "_launcher(_RANKS) if local == rank.size else None", "_launcher(_RANKS)"),
     ),
     "emitter-own-run-for-each-rank": ((RANKS, "job=_job(environ, rank)", "job=None"),),
     "emitter-pipes-alone": ((STDIO, "return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)",
