@@ -54,7 +54,7 @@ def _seqs(g: Group) -> None:
             "events of a run are numbered from 1: every reader would refuse this one",
             given(metric(), "m", "seq", to=seq),
             kind="boundary" if ident == "zero" else "invalid",
-            kills="writes-any-seq" if ident == "zero" else "",
+            kills="writes-any-seq",
         )
     for ident, seq in (("zero", 0), ("minus-1", -1)):
         g.encode(
@@ -63,6 +63,7 @@ def _seqs(g: Group) -> None:
             "an event of unknown type keeps the seq it has",
             event("energy", {"joules": 1}, seq=seq),
             kind="boundary",
+            kills="numbers-unknown-types-from-1",
         )
     for ident, version in (("2", 2), ("0", 0)):
         _refused_or(
@@ -99,7 +100,9 @@ def _seqs(g: Group) -> None:
             given(of, "m", name, to=value),
             of,
             kind="boundary" if ident == "seq-1" else "invalid",
-            kills={"seq-1": "writes-any-seq", "sid": "writes-sid-of-control-events"}.get(ident, ""),
+            kills={"sid": "writes-sid-of-control-events", "sid-of-ack": "writes-sid-of-control-events"}.get(
+                ident, "writes-any-seq"
+            ),
         )
 
 
@@ -114,7 +117,7 @@ def _values(g: Group) -> None:
             "a string would be read as that string, so there is no form for it: refused, or left out",
             given(start, "p", "env", "gpu_info", 0, "memory", to=value),
             left_out,
-            kills="writes-any-memory" if ident == "nan" else "",
+            kills={"nan": "writes-any-memory"}.get(ident, "writes-infinite-memory"),
         )
     named = event("run_start", {"run_id": "a", "env": {"gpu_info": [{"memory": "NaN"}]}}, seq=1)
     g.encode(
@@ -134,7 +137,7 @@ def _values(g: Group) -> None:
             given(event("summary", {"run_id": "a", "values": {"a": 1}}), "p", "values", "a", to=whole),
             event("summary", {"run_id": "a", "values": {"a": float(whole)}}),
             kind="boundary" if ident != "30-digits" else "invalid",
-            kills="cuts-big-integers" if ident == "2-63" else "",
+            kills={"2-63": "cuts-big-integers"}.get(ident, "saturates-big-integers"),
         )
     g.encode(
         "enc-number-in-map-17-digits",
@@ -188,6 +191,7 @@ def _values(g: Group) -> None:
         "a map of free is no free slot: this is a map of one name",
         log(fields=form),
         kind="boundary",
+        kills="refuses-all-that-looks-like-a-form",
     )
     g.encode(
         "enc-unknown-type-form",
@@ -195,6 +199,7 @@ def _values(g: Group) -> None:
         "nor is the body of an unknown type",
         event("energy", form),
         kind="boundary",
+        kills="refuses-all-that-looks-like-a-form",
     )
     g.encode(
         "enc-unknown-type-free",
@@ -254,6 +259,7 @@ def _depth(g: Group) -> None:
             given(of, "p", path, to=nested(math.nan, levels)),
             {"event": {**of, "p": {**of["p"], path: nested({"$float": "NaN"}, levels)}}},
             kind="boundary",
+            kills="writes-63-levels-at-most",
         )
         _refused_or(
             g,
@@ -262,7 +268,7 @@ def _depth(g: Group) -> None:
             "the object of a float is the 65th: it counts like any other",
             given(of, "p", path, to=nested(math.nan, levels + 1)),
             kind="boundary",
-            kills="" if ident else "forms-take-no-level",
+            kills={"": "forms-take-no-level", "-unknown-type": "writes-any-depth"}[ident],
         )
     _refused_or(
         g,
@@ -293,9 +299,9 @@ def _checksums(g: Group) -> None:
             given(wanted, "p", "checksum", to=text),
             {"event": wanted},
             kind="valid",
-            kills={"bare": "writes-bare-checksums", "capitals": "writes-checksums-in-capitals"}.get(ident, ""),
+            kills={"capitals": "writes-checksums-in-capitals"}.get(ident, "writes-bare-checksums"),
         )
-    g.encode("enc-checksum", "VAL-8", "this one", wanted)
+    g.encode("enc-checksum", "VAL-8", "this one", wanted, kills="writes-checksums-in-capitals")
     for ident, text in (
         ("md5", "md5:" + "AB" * 16),
         ("63-digits", DIGEST.upper()[1:]),
@@ -312,7 +318,9 @@ def _checksums(g: Group) -> None:
             "a checksum of any other form stays as it is",
             artifact(text),
             kind={"md5": "valid", "no-digits": "invalid"}.get(ident, "boundary"),
-            kills={"md5": "writes-all-checksums-small", "no-digits": "writes-any-64-letters-as-sha256"}.get(ident, ""),
+            kills={"no-digits": "writes-any-64-letters-as-sha256", "empty": "writes-no-empty-strings"}.get(
+                ident, "writes-all-checksums-small"
+            ),
         )
     g.encode(
         "enc-code-hash",
@@ -320,6 +328,7 @@ def _checksums(g: Group) -> None:
         "code_hash is a plain string, and no checksum",
         event("run_start", {"run_id": "a", "source": {"code_hash": DIGEST.upper()}}, seq=1),
         kind="boundary",
+        kills="writes-code-hash-as-checksum",
     )
 
 
@@ -347,7 +356,7 @@ def _absence(g: Group) -> None:
             given(of, "p", path, to=value),
             {**of, "p": {name: item for name, item in of["p"].items() if name != path}},
             kind="boundary",
-            kills="writes-lists-for-maps" if value == [] else "",
+            kills={"list-for-map": "writes-lists-for-maps", "map-for-list": "writes-maps-for-lists"}[ident],
         )
     _refused_or(
         g,

@@ -21,7 +21,9 @@ def _without(name: str) -> str:
 
 
 def _members(g: Group) -> None:
-    g.accept("env-writers-order", "ENV-1 ENV-7 ENV-1.1 ENV-2 ENV-3.1", "t, v, m, p", dump(OK), OK)
+    g.accept(
+        "env-writers-order", "ENV-1 ENV-7 ENV-1.1 ENV-2 ENV-3.1", "t, v, m, p", dump(OK), OK, kills="fractions-dropped"
+    )
     orders = ["vtmp", "pmtv", "mpvt", "vmtp"]
     for order in orders:
         text = dump({name: OK[name] for name in order})
@@ -32,7 +34,7 @@ def _members(g: Group) -> None:
             text,
             OK,
             kind="boundary" if order == "pmtv" else "valid",
-            kills="type-must-come-first" if order == "pmtv" else "",
+            kills={"pmtv": "type-must-come-first"}.get(order, "writers-order-required"),
         )
     body = {"value": 0.5, "key": "k", "run_id": "a"}
     g.accept(
@@ -41,6 +43,7 @@ def _members(g: Group) -> None:
         "in m and p too",
         dump({"v": 1, "t": "metric", "m": {"ts": 1, "seq": 2}, "p": body}),
         OK,
+        kills="writers-order-required",
     )
     for name in "vtmp":
         g.refuse(
@@ -49,9 +52,26 @@ def _members(g: Group) -> None:
             f"{name} is required",
             _without(name),
             "bad_envelope",
-            kills={"m": "meta-may-be-absent", "v": "version-may-be-absent"}.get(name, ""),
+            kills={
+                "v": "version-may-be-absent",
+                "t": "type-may-be-absent",
+                "m": "meta-may-be-absent",
+                "p": "body-may-be-absent",
+            }[name],
         )
-        g.refuse(f"env-null-{name}", "ENV-1.1", f"null is no {name}", dump({**OK, name: None}), "bad_envelope")
+        g.refuse(
+            f"env-null-{name}",
+            "ENV-1.1",
+            f"null is no {name}",
+            dump({**OK, name: None}),
+            "bad_envelope",
+            kills={
+                "v": "version-may-be-null",
+                "t": "type-may-be-absent",
+                "m": "meta-may-be-null",
+                "p": "body-may-be-absent",
+            }[name],
+        )
     for name, value, ident in (("v", "1", "string"), ("v", True, "true"), ("v", 1.5, "fraction"), ("v", [1], "list"),
                                ("t", 1, "number"), ("t", ["metric"], "list"), ("t", True, "true"), ("m", [], "list"),
                                ("m", "x", "string"), ("m", 1, "number"), ("p", [], "list"), ("p", "x", "string"),
@@ -88,7 +108,9 @@ def _members(g: Group) -> None:
             text,
             "bad_envelope",
             kind="boundary" if "empty" in ident else "invalid",
-            kills="envelope-in-a-list" if ident == "list-of-it" else "",
+            kills={"empty-object": "type-may-be-absent", "list-of-it": "envelope-in-a-list"}.get(
+                ident, "any-json-is-an-event"
+            ),
         )
     for version in (0, 2, -1, 3, 256, 2**31):
         g.refuse(
@@ -98,7 +120,9 @@ def _members(g: Group) -> None:
             dump({**OK, "v": version}),
             "unsupported_version",
             kind="boundary" if version in {0, 2} else "invalid",
-            kills={2: "version-2-taken", 256: "version-in-a-byte"}.get(version, "").replace("version-in-a-byte", ""),
+            kills={0: "earlier-versions-taken", 2: "version-2-taken", -1: "earlier-versions-taken"}.get(
+                version, "later-versions-taken"
+            ),
         )
     for ident, version in (("int64-max", 2**63 - 1), ("int64-min", -(2**63))):
         g.refuse(
@@ -108,6 +132,7 @@ def _members(g: Group) -> None:
             dump({**OK, "v": version}),
             "unsupported_version",
             kind="boundary",
+            kills={"int64-max": "later-versions-taken", "int64-min": "earlier-versions-taken"}[ident],
         )
     for ident, version_text in (("2-63", str(2**63)), ("2-64-plus-1", str(2**64 + 1)), ("1e400", "1e400")):
         g.refuse(
@@ -117,7 +142,7 @@ def _members(g: Group) -> None:
             dump(OK).replace('"v":1', f'"v":{version_text}'),
             "bad_envelope",
             kind="boundary",
-            kills="version-wraps" if ident == "2-64-plus-1" else "",
+            kills={"2-64-plus-1": "version-wraps"}.get(ident, "later-versions-taken"),
         )
     g.refuse(
         "env-unknown-version-of-unknown-type",
@@ -134,6 +159,7 @@ def _members(g: Group) -> None:
         dump(OK).replace('"v":1', '"v":1.0'),
         OK,
         kind="boundary",
+        kills="version-in-digits-only",
     )
 
 
@@ -150,6 +176,7 @@ def _meta(g: Group) -> None:
         dump(event("metric", p, sid="legacy-0")),
         event("metric", p, sid="legacy-0"),
         kind="boundary",
+        kills="session-id-dropped",
     )
     for name in ("seq", "ts"):
         meta = {key: value for key, value in OK["m"].items() if key != name}
@@ -159,7 +186,7 @@ def _meta(g: Group) -> None:
             f"{name} is required",
             dump({**OK, "m": meta}),
             "missing_field",
-            kills="seq-may-be-absent" if name == "seq" else "",
+            kills={"seq": "seq-may-be-absent", "ts": "time-may-be-absent"}[name],
         )
         for ident, value in (("string", "1"), ("true", True), ("fraction", 1.5), ("list", [])):
             g.refuse(
@@ -177,6 +204,7 @@ def _meta(g: Group) -> None:
             dump({**OK, "m": {**OK["m"], name: 2**63}}),
             "out_of_range",
             kind="boundary",
+            kills="integers-saturate",
         )
     for name in ("wid", "sid"):
         g.refuse(
@@ -185,6 +213,7 @@ def _meta(g: Group) -> None:
             f"{name} is a string",
             dump(event("metric", p, **{name: 7})),
             "bad_type",
+            kills="ids-of-anything",
         )
     for ident, ts in (
         ("before-1970", -1),
@@ -202,9 +231,14 @@ def _meta(g: Group) -> None:
             dump(of),
             of,
             kind="valid" if ident in {"seconds", "far-future"} else "boundary",
-            kills={"before-1970": "time-before-1970-refused", "far-future": "time-in-the-future-refused"}.get(
-                ident, ""
-            ),
+            kills={
+                "before-1970": "time-before-1970-refused",
+                "epoch": "time-zero-is-absence",
+                "far-future": "time-in-the-future-refused",
+                "first": "least-integer-refused",
+                "last": "integers-in-32-bits",
+                "seconds": "seconds-guessed",
+            }[ident],
         )
     for ident, seq in (("first", 1), ("last", 2**63 - 1), ("large", 10**12)):
         of = event("metric", p, seq=seq)
@@ -215,6 +249,7 @@ def _meta(g: Group) -> None:
             dump(of),
             of,
             kind="boundary" if ident != "large" else "valid",
+            kills={"first": "first-must-be-run-start"}.get(ident, "integers-in-32-bits"),
         )
     for ident, seq in (("zero", 0), ("minus-1", -1), ("least", -(2**63))):
         g.refuse(
@@ -224,7 +259,7 @@ def _meta(g: Group) -> None:
             dump(event("metric", p, seq=seq)),
             "out_of_range",
             kind="boundary" if ident == "zero" else "invalid",
-            kills="seq-zero-accepted" if ident == "zero" else "",
+            kills={"zero": "seq-zero-accepted"}.get(ident, "negative-seq-accepted"),
         )
     for ident, seq in (("zero", 0), ("one", 1), ("minus-1", -1), ("last", 2**63 - 1)):
         command = event("command", {"cmd_id": "c", "type": "pause"}, seq=seq)
@@ -235,7 +270,7 @@ def _meta(g: Group) -> None:
             dump(command),
             command,
             kind="valid" if ident == "zero" else "boundary",
-            kills="control-needs-a-seq" if ident == "zero" else "",
+            kills={"zero": "control-needs-a-seq"}.get(ident, "control-seq-must-be-zero"),
         )
         energy = event("energy", {"joules": 1}, seq=seq)
         g.accept(
@@ -245,7 +280,7 @@ def _meta(g: Group) -> None:
             dump(energy),
             energy,
             kind="valid" if ident == "one" else "boundary",
-            kills="control-needs-a-seq" if ident == "zero" else "",
+            kills={"zero": "control-needs-a-seq"}.get(ident, "unknown-type-is-an-error"),
         )
     g.refuse(
         "env-control-seq-beyond",
@@ -283,6 +318,12 @@ def _unknown(g: Group) -> None:
             dump(of),
             of,
             kind="boundary" if ident == "empty" else "valid",
+            kills={
+                "empty": "empty-bodies-refused",
+                "no-run": "unknown-types-need-a-run",
+                "run-is-number": "runs-of-unknown-types-checked",
+                "run-is-null": "runs-of-unknown-types-checked",
+            }.get(ident, "unknown-body-lost"),
         )
     for ident, name in (
         ("empty", ""),
@@ -302,7 +343,13 @@ def _unknown(g: Group) -> None:
             dump(of),
             of,
             kind="boundary",
-            kills="types-without-case" if ident == "capitals" else "",
+            kills={
+                "capitals": "types-without-case",
+                "space": "types-trimmed",
+                "long": "types-of-255-bytes",
+                "prefix": "types-by-prefix",
+                "proto": "types-found-in-prototypes",
+            }.get(ident, "types-are-identifiers"),
         )
     for ident, text, class_ in (
         ("bad-meta", dump(event("energy", {}, seq=2) | {"m": {"seq": 1}}), "missing_field"),
@@ -316,7 +363,7 @@ def _unknown(g: Group) -> None:
             "v, m and the rules of values hold as for any other",
             text,
             class_,
-            kills="unknown-type-unchecked" if ident == "bad-meta" else "",
+            kills={"number-beyond": "overflow-is-infinity"}.get(ident, "unknown-type-unchecked"),
         )
     form = event("energy", {"$float": "NaN"})
     g.accept(
@@ -335,7 +382,7 @@ def _unknown(g: Group) -> None:
             "its members are free slots, and no unknown members: numbers in them have their bound",
             raw(event("energy", {"a": "@x"}), x=text),
             "out_of_range",
-            kills="unknown-bodies-unbounded" if ident != "400-digits" else "",
+            kills={"400-digits": "overflow-is-infinity"}.get(ident, "unknown-bodies-unbounded"),
         )
     g.accept(
         "env-unknown-type-number-in-envelope",
@@ -384,6 +431,7 @@ def _unknown(g: Group) -> None:
         "the time of receipt is no member: a reader ignores it",
         dump({**OK, "m": {**OK["m"], "received_at": 5}}),
         OK,
+        kills="unknown-members-refused",
     )
     for ident, text in (("1e999", "1e999"), ("400-digits", "9" * 400), ("minus", "-1e999"), ("tiny", "1e-999")):
         g.accept(
@@ -393,7 +441,7 @@ def _unknown(g: Group) -> None:
             raw(metric(0.5, unknown="@x"), x=text),
             OK,
             kind="boundary" if ident in {"1e999", "tiny"} else "valid",
-            kills="unknown-numbers-bounded" if ident == "1e999" else "",
+            kills={"tiny": "underflow-refused"}.get(ident, "unknown-numbers-bounded"),
         )
     g.accept(
         "env-unknown-number-in-envelope",
@@ -410,4 +458,5 @@ def _unknown(g: Group) -> None:
         "its value may be anything",
         dump(log("x", unknown=[{"run_id": 5, "level": None}, True])),
         log("x"),
+        kills="unknown-members-refused",
     )

@@ -196,7 +196,7 @@ def _run_ids(g: Group) -> None:
             "the object with an id alone is the same run as the string",
             dump(event(event_type, {**least, "run_id": {"id": "abc"}})),
             plain,
-            kills="run-id-object-in-run-start-only" if event_type == "log" else "",
+            kills={"log": "run-id-object-in-run-start-only"}.get(name, "run-id-objects-refused"),
         )
         more = event(event_type, {**least, "run_id": {"id": "abc", "exp_id": "e", "parent_id": "p"}})
         g.accept(
@@ -205,7 +205,7 @@ def _run_ids(g: Group) -> None:
             "with an experiment and a parent run",
             dump(more),
             more,
-            kills="experiment-dropped" if event_type == "run_start" else "",
+            kills={"run-start": "experiment-dropped"}.get(name, "run-id-objects-refused"),
         )
     tags = EVENTS["tags"]
     for ident, value, class_ in (
@@ -223,7 +223,12 @@ def _run_ids(g: Group) -> None:
             "a run id is a string, or an object with one as id",
             dump(event("tags", {**minimal(tags), "run_id": value})),
             class_,
-            kills="run-id-without-id" if ident == "without-id" else "",
+            kills={
+                "without-id": "run-id-without-id",
+                "empty-object": "run-id-without-id",
+                "id-number": "strings-of-anything",
+                "exp-id-number": "strings-of-anything",
+            }.get(ident, "run-ids-of-anything"),
         )
     for ident, run_id in (
         ("empty", ""),
@@ -239,7 +244,7 @@ def _run_ids(g: Group) -> None:
             dump(of),
             of,
             kind="valid" if ident == "strange" else "boundary",
-            kills={"empty": "empty-run-id-refused", "long": "long-run-id-refused"}.get(ident, ""),
+            kills={"empty": "empty-run-id-refused", "strange": "strings-end-at-nul"}.get(ident, "long-run-id-refused"),
         )
 
 
@@ -256,7 +261,12 @@ def _particular(g: Group) -> None:
             dump(of),
             of,
             kind="boundary" if ident == "non-finite" else "valid",
-            kills="memory-must-be-a-number" if ident == "text" else "",
+            kills={
+                "text": "memory-must-be-a-number",
+                "float": "memory-in-whole-bytes",
+                "integer": "memory-becomes-text",
+                "non-finite": "memory-of-nan-is-a-number",
+            }[ident],
         )
     g.refuse(
         "evt-memory-true",
@@ -264,6 +274,7 @@ def _particular(g: Group) -> None:
         "and nothing else",
         dump(start(env={"gpu_info": [{"memory": [1]}]})),
         "bad_type",
+        kills="memory-of-anything",
     )
 
     def memory_as(text: str) -> str:
@@ -284,7 +295,11 @@ def _particular(g: Group) -> None:
             memory_as(text),
             memory_of(read),
             kind="boundary",
-            kills="memory-by-way-of-binary64" if ident == "exact" else "",
+            kills={
+                "exact": "memory-by-way-of-binary64",
+                "beyond-int64": "memory-becomes-text",
+                "minus-zero": "memory-in-whole-bytes",
+            }[ident],
         )
     g.refuse(
         "evt-memory-beyond",
@@ -303,6 +318,7 @@ def _particular(g: Group) -> None:
         "bad_type",
         reader="strict",
         kind="boundary",
+        kills="strict-takes-booleans",
     )
     g.accept(
         "evt-memory-boolean-lenient",
@@ -321,6 +337,7 @@ def _particular(g: Group) -> None:
         memory_as("NaN"),
         "bad_json",
         reader="strict",
+        kills="tokens-accepted",
     )
     for event_type, member, body in (
         ("open", "passive", {"run_id": "a", "sid": "s"}),
@@ -333,6 +350,7 @@ def _particular(g: Group) -> None:
             dump(event(event_type, {**body, member: False}, seq=0)),
             event(event_type, body, seq=0),
             kind="boundary",
+            kills="flags-by-presence",
         )
         g.accept(
             f"evt-{event_type}-{member.replace('_', '-')}-true",
@@ -340,7 +358,7 @@ def _particular(g: Group) -> None:
             "true is not",
             dump(event(event_type, {**body, member: True}, seq=0)),
             event(event_type, {**body, member: True}, seq=0),
-            kills="passive-dropped" if member == "passive" else "",
+            kills={"open": "passive-dropped", "subscribe": "booleans-are-false"}[event_type],
         )
     for name in ("sub", "observer"):
         g.accept(
@@ -349,6 +367,7 @@ def _particular(g: Group) -> None:
             "false is what absence reads as",
             dump(start(**{name: False})),
             start(),
+            kills="flags-by-presence",
         )
         g.accept(
             f"evt-{name}-true",
@@ -356,7 +375,7 @@ def _particular(g: Group) -> None:
             "true is not",
             dump(start(**{name: True})),
             start(**{name: True}),
-            kills="sub-dropped" if name == "sub" else "",
+            kills={"sub": "sub-dropped", "observer": "booleans-are-false"}[name],
         )
     for size in (0, -3, 2**40):
         of = start(world_size=size)
@@ -368,6 +387,7 @@ def _particular(g: Group) -> None:
             of,
             kind="valid" if size > 0 else "invalid" if size < 0 else "boundary",
             or_event=[start()] if size < 1 else [],
+            kills={1099511627776: "integers-in-32-bits"}.get(size, "sizes-of-a-world-checked"),
         )
     for ident, error in (
         ("none", None),
@@ -425,7 +445,15 @@ def _particular(g: Group) -> None:
     )
     for ident, key in (("empty", ""), ("dots", "a.b"), ("slash", "a/b")):
         of = event("param", {"run_id": "a", "key": key, "value": 1, "nested_key": ["", "x.y"]})
-        g.accept(f"evt-param-key-{ident}", "EVT-PARAM-1 VAL-9", "names are any strings", dump(of), of, kind="boundary")
+        g.accept(
+            f"evt-param-key-{ident}",
+            "EVT-PARAM-1 VAL-9",
+            "names are any strings",
+            dump(of),
+            of,
+            kind="boundary",
+            kills={"empty": "empty-required-strings-refused"}.get(ident, "names-cleaned"),
+        )
     batch = event("metric_batch", {"run_id": "a", "metrics": {}})
     g.accept(
         "evt-metric-batch-empty",
@@ -444,14 +472,22 @@ def _particular(g: Group) -> None:
             "one value that doesn't fit refuses the whole event",
             dump(of),
             "bad_type",
-            kills="bad-metrics-dropped" if ident == "string" else "",
+            kills="bad-metrics-dropped",
         )
     of = event("artifact", {"run_id": "a", "path": "out/m.onnx", "type": "onnx"})
     g.accept(
         "evt-artifact-any-type", "EVT-ARTIFACT-2", "any string is a type", dump(of), of, kills="open-sets-are-closed"
     )
     of = event("artifact", {"run_id": "a", "path": "../../etc/passwd"})
-    g.accept("evt-artifact-any-path", "EVT-ARTIFACT-1", "a reader judges no path", dump(of), of, kind="boundary")
+    g.accept(
+        "evt-artifact-any-path",
+        "EVT-ARTIFACT-1",
+        "a reader judges no path",
+        dump(of),
+        of,
+        kind="boundary",
+        kills="paths-outside-refused",
+    )
     for ident, progress in (
         ("empty", {}),
         ("beyond", {"cur": 11, "total": 10}),
@@ -466,7 +502,20 @@ def _particular(g: Group) -> None:
             dump(of),
             of,
             kind="valid" if ident == "no-total" else "boundary",
-            kills="progress-beyond-total-refused" if ident == "beyond" else "",
+            kills={
+                "empty": "empty-objects-are-absence",
+                "beyond": "progress-beyond-total-refused",
+                "no-total": "progress-needs-a-total",
+                "negative": "integers-unsigned",
+            }[ident],
         )
     of = event("tags", {"run_id": "a", "tags": {"xtrack.name": "n", "xtrack.future": "f"}})
-    g.accept("evt-tags-reserved", "EVT-TAGS-1", "a reader takes tags of reserved names", dump(of), of, kind="boundary")
+    g.accept(
+        "evt-tags-reserved",
+        "EVT-TAGS-1",
+        "a reader takes tags of reserved names",
+        dump(of),
+        of,
+        kind="boundary",
+        kills="names-of-their-own-dropped",
+    )

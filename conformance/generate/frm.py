@@ -67,6 +67,7 @@ def _layout(g: Group) -> None:
         "FRM-1.2 FRM-1.5",
         "the second frame follows without a byte between",
         [good(log(seq=1)), good(log(seq=2))],
+        kills="yields-backwards",
     )
     g.feed(
         "frm-three-frames",
@@ -90,6 +91,7 @@ def _layout(g: Group) -> None:
         [good(sized(65_537)), good()],
         kind="boundary",
         axes=[],
+        kills="length-little-endian",
     )
     g.feed(
         "frm-one-byte-payload",
@@ -97,6 +99,7 @@ def _layout(g: Group) -> None:
         "the shortest payload there is; no JSON object fits",
         [bad("{", "bad_json"), good()],
         kind="boundary",
+        kills="length-little-endian",
     )
     g.feed(
         "frm-at-once",
@@ -130,6 +133,7 @@ def _layout(g: Group) -> None:
         "a space before the first frame is taken for a length's first byte",
         [fatal("20", "frame_too_large"), silent(good().parts)],
         kind="invalid",
+        kills="fatal-length-by-pieces",
     )
     spaced = (
         '{ "color" : "red", "v":1.0, "t":"log","m":{"ts":1,"seq":2},"p":{"msg":"\\u0078","run_id":"a",'
@@ -205,8 +209,22 @@ def _empty(g: Group) -> None:
         kind="boundary",
         kills="each-four-zeros-an-error fatal-length-by-pieces",
     )
-    g.feed("frm-five-zeros", "FRM-2.2", "one zero more than a length", [fatal("00*5", "empty_frame")], kind="boundary")
-    g.feed("frm-length-one", "FRM-2", "one above zero is a length", [bad("0", "bad_envelope"), good()], kind="boundary")
+    g.feed(
+        "frm-five-zeros",
+        "FRM-2.2",
+        "one zero more than a length",
+        [fatal("00*5", "empty_frame")],
+        kind="boundary",
+        kills="each-four-zeros-an-error",
+    )
+    g.feed(
+        "frm-length-one",
+        "FRM-2",
+        "one above zero is a length",
+        [bad("0", "bad_envelope"), good()],
+        kind="boundary",
+        kills="length-little-endian",
+    )
 
 
 def _limits(g: Group) -> None:
@@ -261,6 +279,7 @@ def _limits(g: Group) -> None:
         "the length alone, above the limit: too large, not truncated",
         [fatal("00 7f ff ff", "frame_too_large")],
         kind="boundary",
+        kills="reports-incomplete-at-once",
     )
     g.feed(
         "frm-configured-limit-equal",
@@ -304,6 +323,7 @@ def _limits(g: Group) -> None:
         [cut("00 ff ff ff 7b")],
         limit=16 * MIB - 1,
         kind="boundary",
+        kills="ignores-configured-limit",
     )
     g.feed(
         "frm-two-to-the-24",
@@ -311,6 +331,7 @@ def _limits(g: Group) -> None:
         "16 MiB is above every limit",
         [fatal("01 00 00 00", "frame_too_large"), silent("7b 7d")],
         kind="invalid",
+        kills="fatal-length-by-pieces",
     )
     for name, length in (("top-bit", "80 00 00 00"), ("all-ones", "ff ff ff ff"), ("minus-one", "ff ff ff fe")):
         g.feed(
@@ -329,6 +350,7 @@ def _limits(g: Group) -> None:
         "a browser is refused: 47 45 54 20 is no length",
         [fatal(http.hex(" "), "frame_too_large")],
         kind="invalid",
+        kills="strange-byte-truncated",
     )
     g.feed(
         "frm-http-first-byte",
@@ -365,9 +387,9 @@ def _errors(g: Group) -> None:
             f"{class_} costs its own frame, and those around it stand",
             [good(log(seq=1)), bad(payload, class_), good(log(seq=3))],
             kind="invalid",
-            kills="bad-payload-is-fatal offset-of-payload error-length-without-prefix skips-bad-frames-silently"
-            if class_ == "bad_type"
-            else "",
+            kills={
+                "bad_type": "bad-payload-is-fatal offset-of-payload error-length-without-prefix skips-bad-frames-silently"
+            }.get(class_, "bad-payload-is-fatal"),
         )
     g.feed(
         "frm-two-bad-frames",
@@ -383,6 +405,7 @@ def _errors(g: Group) -> None:
         "on a connection a zero byte in a payload costs that frame alone",
         [bad([{"text": '{"v":1,"t":"'}, {"hex": "00"}, {"text": '"}'}], "bad_json"), good()],
         kind="invalid",
+        kills="nul-is-fatal",
     )
     g.feed(
         "frm-nul-and-bad-utf8",
@@ -415,6 +438,7 @@ def _errors(g: Group) -> None:
         "what looks like a frame inside of a bad payload is none",
         [bad(as_parts(build(good(TINY).parts)), "bad_json"), good()],
         kind="boundary",
+        kills="nul-is-fatal",
     )
     g.feed(
         "frm-nothing",
@@ -423,6 +447,7 @@ def _errors(g: Group) -> None:
         [],
         axes=[],
         kind="boundary",
+        kills="end-is-always-truncated",
     )
     g.feed(
         "frm-ends-between",
@@ -447,7 +472,9 @@ def _errors(g: Group) -> None:
             f"the connection ends after {size} of {len(frame)} bytes of a frame: what is left is one error",
             [good(TINY), cut(frame[:size].hex(" "))],
             kind="boundary" if size in {1, 4, len(frame) - 1} else "invalid",
-            kills={1: "ignores-cut-length", len(frame) - 1: "ignores-cut-payload"}.get(size, ""),
+            kills={"first-length-byte": "ignores-cut-length", "third-length-byte": "ignores-cut-length"}.get(
+                name, "ignores-cut-payload"
+            ),
         )
     g.feed(
         "frm-no-end-yet",
@@ -465,7 +492,14 @@ def _errors(g: Group) -> None:
         kills="unknown-type-is-an-error",
     )
     many = [good(log(seq=number)) for number in range(1, 41)]
-    g.feed("frm-forty-frames", "FRM-1.5 FRM-1.6", "many frames in one piece, and in random ones", many, kind="boundary")
+    g.feed(
+        "frm-forty-frames",
+        "FRM-1.5 FRM-1.6",
+        "many frames in one piece, and in random ones",
+        many,
+        kind="boundary",
+        kills="yields-backwards",
+    )
     for name, data in (
         ("random-1", "00 00 00 04 de ad be ef 00 00 00 02 7b 7d"),
         ("random-2", "00 00 00 01 00 00 00 00 01 80"),
@@ -481,4 +515,5 @@ def _errors(g: Group) -> None:
             "any bytes give frames and errors, which cover each byte once",
             [bad(first[4:size], class_), *tail],
             kind="invalid",
+            kills={"random-3": "loses-carry-over"}.get(name, "stops-at-second-error"),
         )

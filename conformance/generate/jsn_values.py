@@ -28,7 +28,7 @@ def integers(g: Group) -> None:
             f"{text} is an integer",
             raw_metric("1", step=text),
             metric(1, step=value),
-            kills="integers-in-digits-only" if name == "point-zero" else "",
+            kills={"bare-minus-zero": "zero-is-absence"}.get(name, "integers-in-digits-only"),
         )
     g.accept(
         "jsn-integer-in-seq",
@@ -36,6 +36,7 @@ def integers(g: Group) -> None:
         "in the members of the envelope too",
         dump(OK).replace('"seq":2', '"seq":2e0').replace('"v":1', '"v":1.0'),
         OK,
+        kills="integers-in-digits-only",
     )
     for name, text in (("half", "1.5"), ("tiny", "1e-1"), ("almost", "1.0000000000000002"), ("too-small", "1e-400")):
         more = {"or_event": [metric(1, step=0)]} if name == "too-small" else {}
@@ -46,7 +47,7 @@ def integers(g: Group) -> None:
             raw_metric("1", step=text),
             "bad_type",
             kind="boundary" if more else "invalid",
-            kills="integers-truncated" if name == "half" else "",
+            kills={"half": "integers-truncated", "too-small": "zero-is-absence"}.get(name, "integers-by-cast"),
             **more,
         )
     g.accept(
@@ -75,8 +76,16 @@ def integers(g: Group) -> None:
         "1e19 is an integer beyond int64",
         raw_metric("1", step="1e19"),
         "out_of_range",
+        kills="integers-saturate",
     )
-    g.refuse("jsn-integer-far-beyond", "JSN-4 VAL-1.1", "so is 1e400", raw_metric("1", step="1e400"), "out_of_range")
+    g.refuse(
+        "jsn-integer-far-beyond",
+        "JSN-4 VAL-1.1",
+        "so is 1e400",
+        raw_metric("1", step="1e400"),
+        "out_of_range",
+        kills="integers-saturate",
+    )
 
 
 def names(g: Group) -> None:
@@ -98,6 +107,7 @@ def names(g: Group) -> None:
         OK,
         or_refused=True,
         kind="boundary",
+        kills="names-twice-join",
     )
     g.accept(
         "jsn-twice-in-map",
@@ -125,6 +135,7 @@ def names(g: Group) -> None:
         log("last"),
         or_refused=True,
         kind="boundary",
+        kills="first-of-two-names",
     )
     g.accept(
         "jsn-twice-first-does-not-fit",
@@ -167,7 +178,14 @@ def null(g: Group) -> None:
             "null in an optional member is absence",
             text,
             expected,
-            kills="null-is-no-absence" if name == "member" else "",
+            kills={
+                "member": "null-is-no-absence",
+                "nested": "null-string-refused",
+                "wid": "null-id-refused",
+                "name": "null-map-refused",
+                "closed": "null-closed-refused",
+                "boolean": "null-boolean-refused",
+            }[name],
         )
     for name, text in (("value", raw_metric("null")), ("key", dump(metric()).replace('"key":"k"', '"key":null')),
                        ("run-id", dump(metric()).replace('"run_id":"a"', '"run_id":null')),
@@ -181,7 +199,7 @@ def null(g: Group) -> None:
             "null in a required member is refused",
             text,
             "bad_type",
-            kills="null-for-required" if name == "value" else "",
+            kills={"value": "null-for-required", "seq": "seq-of-anything"}.get(name, "null-is-zero"),
         )
     g.accept(
         "jsn-null-free",
@@ -222,7 +240,7 @@ def null(g: Group) -> None:
             dump(of),
             "bad_type",
             kind="boundary" if name == "optional-map" else "invalid",
-            kills="null-in-maps" if name == "map-of-string" else "",
+            kills={"map-of-string": "null-in-maps"}.get(name, "null-is-zero"),
         )
     g.accept(
         "jsn-empty-list",
@@ -230,8 +248,17 @@ def null(g: Group) -> None:
         "an empty list in an optional member is absence",
         dump(param(1, nested_key=[])),
         param(1),
+        kills="empty-lists-refused",
     )
-    g.accept("jsn-empty-map", "JSN-6.5", "and so is an empty map", dump(log(fields={})), log(), kind="boundary")
+    g.accept(
+        "jsn-empty-map",
+        "JSN-6.5",
+        "and so is an empty map",
+        dump(log(fields={})),
+        log(),
+        kind="boundary",
+        kills="empty-maps-refused",
+    )
     g.accept(
         "jsn-empty-ids",
         "JSN-6.6",
@@ -248,6 +275,7 @@ def null(g: Group) -> None:
         dump(log("", logger="")),
         log("", logger=""),
         kind="boundary",
+        kills="empty-required-strings-refused",
     )
     ack = {"seq": 1, "status": "ok"}
     for name, of, expected in (
@@ -261,6 +289,7 @@ def null(g: Group) -> None:
             dump(event("ack", of, seq=0)),
             event("ack", expected, seq=0),
             kind="boundary",
+            kills="empty-ids-kept",
         )
     for name, event_type, body in (
         ("sid-required", "open", {"run_id": "a", "sid": ""}),
@@ -277,7 +306,11 @@ def null(g: Group) -> None:
             dump(of),
             of,
             kind="boundary",
-            kills={"key": "empty-key-is-absence", "sid-required": "empty-sid-refused"}.get(name, ""),
+            kills={
+                "sid-required": "empty-sid-refused",
+                "sid-of-skip": "empty-required-strings-refused",
+                "key": "empty-key-is-absence",
+            }.get(name, "empty-strings-are-absence"),
         )
     for name, of in (
         ("ctx", metric(ctx={})),
@@ -306,7 +339,11 @@ def null(g: Group) -> None:
             dump(of),
             "bad_type",
             kind="boundary",
-            kills="any-emptiness-is-absence" if name in {"list-for-map", "object-for-list"} else "",
+            kills={
+                "list-for-tags": "maps-of-anything",
+                "object-for-sids": "lists-of-anything-iterated",
+                "list-for-object": "objects-of-anything",
+            }.get(name, "any-emptiness-is-absence"),
         )
 
 
@@ -321,7 +358,7 @@ def tokens(g: Group) -> None:
             raw_metric(token),
             metric(token),
             reader="lenient",
-            kills="tokens-refused" if name == "nan" else "",
+            kills="tokens-refused",
         )
         g.refuse(
             f"jsn-token-{name}-strict",
@@ -330,7 +367,7 @@ def tokens(g: Group) -> None:
             raw_metric(token),
             "bad_json",
             reader="strict",
-            kills="tokens-accepted" if name == "nan" else "",
+            kills="tokens-accepted",
         )
         g.accept(
             f"jsn-token-{name}-free",
@@ -339,6 +376,7 @@ def tokens(g: Group) -> None:
             raw_param(token),
             param({"$float": token}),
             reader="lenient",
+            kills="float-form-unread",
         )
         g.refuse(
             f"jsn-token-{name}-integer",
@@ -348,6 +386,7 @@ def tokens(g: Group) -> None:
             "bad_type",
             reader="lenient",
             kind="boundary",
+            kills="integers-by-cast",
         )
     g.accept(
         "jsn-token-nested",
@@ -356,6 +395,7 @@ def tokens(g: Group) -> None:
         raw_param('{"a":[NaN,-Infinity]}'),
         param({"a": [{"$float": "NaN"}, {"$float": "-Infinity"}]}),
         reader="lenient",
+        kills="float-form-unread",
     )
     g.accept(
         "jsn-token-unknown-member",
@@ -365,6 +405,7 @@ def tokens(g: Group) -> None:
         OK,
         reader="lenient",
         kind="boundary",
+        kills="tokens-refused",
     )
     g.refuse(
         "jsn-token-unknown-member-strict",
@@ -386,6 +427,7 @@ def tokens(g: Group) -> None:
             text,
             "bad_type",
             reader="lenient",
+            kills={"string": "strings-of-anything", "boolean": "booleans-by-truth", "map": "maps-of-anything"}[name],
         )
     for token in ("nan", "-NaN", "+Infinity", "inf", "Inf", "NAN", "INFINITY", "infinity", "Infinit", "NaNs", "+NaN"):
         ident = token.replace("+", "plus-").replace("-", "minus-", 1 if token[0] == "-" else 0)
@@ -397,5 +439,10 @@ def tokens(g: Group) -> None:
             raw_metric(token),
             "bad_json",
             kind="boundary" if token in {"Infinit", "NaNs"} else "invalid",
-            kills="any-spelling-of-nan" if token in {"nan", "inf"} else "",
+            kills={
+                "nan": "any-spelling-of-nan",
+                "inf": "any-spelling-of-nan",
+                "Infinit": "numbers-by-c",
+                "NaNs": "numbers-by-c",
+            }.get(ident, "numbers-by-python"),
         )

@@ -26,13 +26,20 @@ def _with_length(frame: Piece, length: str) -> Piece:
 
 def _whole(g: Group) -> None:
     g.recording(
-        "rec-empty", "FRM-5.6", "a file without a byte holds no frame and no error", [], axes=[], kind="boundary"
+        "rec-empty",
+        "FRM-5.6",
+        "a file without a byte holds no frame and no error",
+        [],
+        axes=[],
+        kind="boundary",
+        kills="end-is-always-truncated",
     )
     g.recording(
         "rec-three-frames",
         "FRM-6.2 FRM-8 FRM-6.1 FRM-7 FRM-7.1",
         "frames follow each other, and the last ends with the file",
         [good(log(seq=1)), good(log(seq=2)), good(TINY)],
+        kills="yields-backwards",
     )
     g.recording(
         "rec-above-socket-limit",
@@ -58,6 +65,7 @@ def _whole(g: Group) -> None:
         [good(sized(16 * MIB - 1))],
         axes=[],
         kind="boundary",
+        kills="file-limit-of-sockets",
     )
     for class_ in ("too_deep", "bad_envelope", "missing_field", "bad_type", "out_of_range"):
         g.recording(
@@ -66,7 +74,7 @@ def _whole(g: Group) -> None:
             f"{class_} says nothing about the length: only that frame is lost, and nothing becomes unverified",
             [good(log(seq=1)), bad(FAULTS[class_], class_), good(log(seq=3))],
             kind="invalid",
-            kills="any-error-loses-position" if class_ == "bad_type" else "",
+            kills="any-error-loses-position",
         )
     g.recording(
         "rec-bad-json-before-frame",
@@ -74,6 +82,7 @@ def _whole(g: Group) -> None:
         "a frame seems to begin right behind the bad one",
         [good(log(seq=1)), bad('{"t";"log"}', "bad_json"), good(log(seq=3))],
         kind="invalid",
+        kills="always-unverified-after-damage",
     )
     g.recording(
         "rec-bad-utf8-before-frame",
@@ -81,6 +90,7 @@ def _whole(g: Group) -> None:
         "the same for text that is no UTF-8",
         [bad(FAULTS["bad_utf8"], "bad_utf8"), good(log(seq=3))],
         kind="invalid",
+        kills="always-unverified-after-damage",
     )
     g.recording(
         "rec-bad-json-at-end",
@@ -88,6 +98,7 @@ def _whole(g: Group) -> None:
         "where the recording ends, a frame seems to begin",
         [good(), bad("{oops}", "bad_json")],
         kind="boundary",
+        kills="waits-for-the-next-frame",
     )
     g.recording(
         "rec-still-written",
@@ -162,6 +173,7 @@ def _lost(g: Group) -> None:
             _after(5),
         ],
         kind="invalid",
+        kills="forgets-unverified",
     )
     g.recording(
         "rec-length-above-limit",
@@ -169,6 +181,7 @@ def _lost(g: Group) -> None:
         "a length above the limit: the bytes up to the next frame are one error",
         [good(log(seq=1)), joined(_with_length(frame, "01 00 00 52"), class_="frame_too_large"), _after(3)],
         kind="invalid",
+        kills="any-header-is-plausible",
     )
     g.recording(
         "rec-text-before",
@@ -176,6 +189,7 @@ def _lost(g: Group) -> None:
         "a line of text that strayed into the file",
         [joined(silent("48 65 6c 6c 6f 0a"), class_="frame_too_large"), _after(1)],
         kind="invalid",
+        kills="gives-up-at-damage",
     )
     g.recording(
         "rec-text-only",
@@ -183,6 +197,7 @@ def _lost(g: Group) -> None:
         "no plausible frame: one error to the end of the file",
         [cut("48 65 6c 6c 6f 2c 20 77 6f 72 6c 64 0a", "frame_too_large")],
         kind="invalid",
+        kills="any-header-is-plausible",
     )
     g.recording(
         "rec-cut-payload",
@@ -199,7 +214,7 @@ def _lost(g: Group) -> None:
             f"a file that ends with {count} bytes of a length",
             [good(), cut("00 00 00 52"[: count * 3 - 1])],
             kind="boundary",
-            kills="ignores-cut-length" if count == 3 else "",
+            kills={4: "ignores-cut-payload"}.get(count, "ignores-cut-length"),
         )
     for name, data in (("1", "0a"), ("2", "41 00"), ("3", "ff 00 00")):
         g.recording(
@@ -208,7 +223,7 @@ def _lost(g: Group) -> None:
             f"{name} bytes are left, and begin no length: too large, as on a connection",
             [good(), cut(data, "frame_too_large")],
             kind="boundary",
-            kills="ignores-odd-tail" if name == "3" else "",
+            kills="ignores-odd-tail",
         )
     header = build(frame.parts)[:4].hex(" ")
     g.recording(
@@ -266,6 +281,7 @@ def _lost(g: Group) -> None:
         "a payload with a zero byte loses the position, and the next frame stands where it should",
         [good(log(seq=1)), Piece([{"frame": nul}], {"rejected": "bad_json"}), good(log(seq=3))],
         kind="boundary",
+        kills="always-unverified-after-damage",
     )
     g.recording(
         "rec-bad-json-then-four-bytes",
@@ -273,6 +289,7 @@ def _lost(g: Group) -> None:
         "four bytes are too few for a frame to seem to begin: the position is lost",
         [good(), joined(bad("{oops}", "bad_json"), silent("00 00 00 07"), class_="bad_json")],
         kind="boundary",
+        kills="waits-for-the-next-frame",
     )
     g.recording(
         "rec-bad-json-then-seeming",
@@ -280,6 +297,7 @@ def _lost(g: Group) -> None:
         "five bytes suffice: what follows is a frame of its own, cut short",
         [good(), bad("{oops}", "bad_json"), cut("00 00 00 07 7b")],
         kind="boundary",
+        kills="gives-up-at-damage",
     )
     g.recording(
         "rec-bad-json-then-array",
@@ -287,6 +305,7 @@ def _lost(g: Group) -> None:
         "a frame that begins with [ does not seem to begin",
         [good(), joined(bad("{oops}", "bad_json"), bad("[12]", "bad_envelope"), class_="bad_json")],
         kind="boundary",
+        kills="waits-for-the-next-frame",
     )
     g.recording(
         "rec-stops",
@@ -335,7 +354,7 @@ def _lost(g: Group) -> None:
             [good(log(seq=1)), bad(FAULTS[class_], class_), silent(good(log(seq=3)).parts)],
             stop_at_damage=True,
             kind="invalid",
-            kills="stops-at-lost-position-alone" if class_ == "bad_type" else "",
+            kills="stops-at-lost-position-alone",
         )
 
 
@@ -348,6 +367,7 @@ def _search(g: Group) -> None:
         [good(log(seq=1)), bad(deep, "bad_json"), good(log(seq=3))],
         or_pieces=[[good(log(seq=1)), bad(deep, "too_deep"), good(log(seq=3))]],
         kind="boundary",
+        kills="always-unverified-after-damage",
     )
     found = joined(silent("01 ff 02 fe"), class_="frame_too_large")
     g.recording(
@@ -368,6 +388,7 @@ def _search(g: Group) -> None:
         [good(log(seq=1)), bad(bytes.fromhex("83a17401a17601a16d80"), "bad_utf8"), good(log(seq=3))],
         or_pieces=[[good(log(seq=1)), bad(bytes.fromhex("83a17401a17601a16d80"), "bad_json"), good(log(seq=3))]],
         kind="invalid",
+        kills="always-unverified-after-damage",
     )
     damage = silent("01 ff 02 fe")
     g.recording(
@@ -392,6 +413,7 @@ def _search(g: Group) -> None:
         "nor is one that begins with [",
         [joined(damage, bad("[1]", "bad_envelope"), class_="frame_too_large"), _after()],
         kind="invalid",
+        kills="any-header-is-plausible",
     )
     g.recording(
         "rec-candidate-bad-type",
@@ -399,6 +421,7 @@ def _search(g: Group) -> None:
         "one with a fault of its own is plausible: it is found, and refused",
         [joined(damage, class_="frame_too_large"), bad(FAULTS["bad_type"], "bad_type"), _after()],
         kind="boundary",
+        kills="forgets-unverified",
     )
     g.recording(
         "rec-candidate-no-envelope",
@@ -406,6 +429,7 @@ def _search(g: Group) -> None:
         "so is {}: it is JSON",
         [joined(damage, class_="frame_too_large"), bad("{}", "bad_envelope"), _after()],
         kind="boundary",
+        kills="forgets-unverified",
     )
     g.recording(
         "rec-candidate-white-space",
@@ -413,6 +437,7 @@ def _search(g: Group) -> None:
         "a plausible frame may begin with white space",
         [joined(damage, class_="frame_too_large"), good(f"\n{TINY}", verified=False)],
         kind="boundary",
+        kills="forgets-unverified",
     )
     g.recording(
         "rec-candidate-cut",
@@ -420,6 +445,7 @@ def _search(g: Group) -> None:
         "one that the recording doesn't hold whole is not plausible",
         [good(), joined(damage, silent(build(good().parts)[:40].hex(" ")), class_="frame_too_large")],
         kind="boundary",
+        kills="any-header-is-plausible",
     )
     g.recording(
         "rec-candidate-inside-candidate",
@@ -427,6 +453,7 @@ def _search(g: Group) -> None:
         "a false length in front of a true one hides it not",
         [joined(damage, silent("00 00 00 7b"), class_="frame_too_large"), _after()],
         kind="boundary",
+        kills="gives-up-at-damage",
     )
     g.recording(
         "rec-lowest-place",
@@ -434,6 +461,7 @@ def _search(g: Group) -> None:
         "of two plausible frames the first is taken",
         [joined(damage, class_="frame_too_large"), _after(1), _after(2)],
         kind="valid",
+        kills="forgets-unverified",
     )
     g.recording(
         "rec-search-is-linear",
@@ -448,6 +476,7 @@ def _search(g: Group) -> None:
         ],
         axes=[],
         kind="boundary",
+        kills="gives-up-at-damage",
     )
     g.recording(
         "rec-search-passes-much",

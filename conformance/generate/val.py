@@ -32,7 +32,7 @@ def _integers(g: Group) -> None:
             dump(metric(1, step=value)),
             metric(1, step=value),
             kind="boundary",
-            kills="integers-by-way-of-binary64" if name == "max" else "",
+            kills={"max": "integers-by-way-of-binary64", "min": "least-integer-refused"}[name],
         )
     g.accept(
         "val-integer-five-billion",
@@ -55,7 +55,7 @@ def _integers(g: Group) -> None:
             dump(metric(1, step=value)),
             "out_of_range",
             kind="boundary" if name in {"above", "below"} else "invalid",
-            kills="integers-wrap" if name == "above" else "",
+            kills={"above": "integers-wrap"}.get(name, "integers-saturate"),
         )
     g.accept(
         "val-2-53-plus-1",
@@ -90,7 +90,7 @@ def _integers(g: Group) -> None:
             dump(metric(1, step=value)),
             "bad_type",
             kind="boundary" if name == "non-finite" else "invalid",
-            kills={"true": "booleans-are-integers", "string": "digits-in-strings"}.get(name, ""),
+            kills={"true": "booleans-are-integers", "string": "digits-in-strings"}.get(name, "integers-by-cast"),
         )
     for member, of in (
         ("step", metric(1, step=-1)),
@@ -107,7 +107,7 @@ def _integers(g: Group) -> None:
             dump(of),
             of,
             kind="valid" if member == "epoch" else "boundary",
-            kills="negative-steps-refused" if member == "step" else "",
+            kills={"step": "negative-steps-refused"}.get(member, "integers-unsigned"),
         )
 
 
@@ -126,7 +126,7 @@ def _numbers(g: Group) -> None:
             dump(metric(value)),
             metric(value),
             kind="valid" if name == "integer" else "boundary",
-            kills="numbers-are-floats" if name in {"integer", "2-53-plus-1"} else "",
+            kills="numbers-are-floats",
         )
     for name, value in (
         ("above", INT64_MAX + 1),
@@ -144,7 +144,9 @@ def _numbers(g: Group) -> None:
             dump(metric(value)),
             metric(float(value)),
             kind="valid" if name == "thirty-digits" else "boundary",
-            kills="big-integers-refused" if name == "above" else "",
+            kills={"above": "big-integers-refused", "rounds-to-largest": "beyond-largest-refused-unrounded"}.get(
+                name, "integers-of-any-size"
+            ),
         )
     for name, text, value in (
         ("one-point-zero", "1.0", 1.0),
@@ -173,11 +175,19 @@ def _numbers(g: Group) -> None:
             kind="valid" if name in {"tenth", "exponent", "1e300"} else "boundary",
             kills={
                 "one-point-zero": "whole-floats-are-integers",
-                "minus-zero": "sign-of-zero-lost",
-                "third": "floats-by-way-of-binary32",
                 "tenth": "floats-by-way-of-binary32",
+                "third": "floats-by-way-of-binary32",
+                "long": "numbers-of-40-characters",
+                "largest": "exponents-below-308",
+                "smallest": "subnormals-are-zero",
+                "minus-zero": "sign-of-zero-lost",
+                "tie-to-even": "ties-away-from-zero",
+                "tie-to-even-up": "floats-rounded-down",
+                "above-tie": "floats-rounded-down",
+                "rounds-to-largest": "beyond-largest-refused-unrounded",
+                "capital-exponent": "capital-exponents-refused",
                 "1e300": "numbers-beyond-binary32-refused",
-            }.get(name, ""),
+            }.get(name, "exponents-refused"),
         )
     for name, text in (
         ("1e400", "1e400"),
@@ -195,7 +205,7 @@ def _numbers(g: Group) -> None:
             raw_metric(text),
             "out_of_range",
             kind="boundary" if name == "just-above" else "invalid",
-            kills="overflow-is-infinity" if name == "1e400" else "",
+            kills="overflow-is-infinity",
         )
     for name, text in (("1e-400", "1e-400"), ("half-the-smallest", "2.4e-324"), ("long-exponent", "1e-99999999999")):
         g.accept(
@@ -205,7 +215,7 @@ def _numbers(g: Group) -> None:
             raw_metric(text),
             metric(0.0),
             kind="boundary" if name == "half-the-smallest" else "valid",
-            kills="underflow-refused" if name == "1e-400" else "",
+            kills="underflow-refused",
         )
     g.accept(
         "val-number-tiny-negative",
@@ -214,6 +224,7 @@ def _numbers(g: Group) -> None:
         raw_metric("-1e-400"),
         metric(-0.0),
         kind="boundary",
+        kills="underflow-refused",
     )
     g.accept(
         "val-number-bare-minus-zero",
@@ -233,7 +244,7 @@ def _numbers(g: Group) -> None:
             dump(metric(value)),
             "bad_type",
             reader="strict",
-            kills="strict-takes-booleans" if name == "true" else "",
+            kills="strict-takes-booleans",
         )
         g.accept(
             f"val-number-{name}-lenient",
@@ -242,7 +253,7 @@ def _numbers(g: Group) -> None:
             dump(metric(value)),
             metric(int(value)),
             reader="lenient",
-            kills="lenient-refuses-booleans" if name == "true" else "",
+            kills="lenient-refuses-booleans",
         )
     for word in ("true", "false"):
         g.refuse(
@@ -261,6 +272,7 @@ def _numbers(g: Group) -> None:
         dump(event("metric_batch", {"run_id": "a", "metrics": {"a": True}})),
         event("metric_batch", {"run_id": "a", "metrics": {"a": 1}}),
         reader="lenient",
+        kills="lenient-refuses-booleans",
     )
     for name, value in (
         ("string", "0.5"),
@@ -275,7 +287,7 @@ def _numbers(g: Group) -> None:
             "a number slot takes numbers, and three strings",
             dump(metric(value)),
             "bad_type",
-            kills={"string": "digits-in-strings", "object": "float-form-anywhere"}.get(name, ""),
+            kills={"string": "digits-in-strings", "object": "float-form-anywhere"}.get(name, "numbers-by-javascript"),
         )
     for where, of in (
         ("final-metrics", event("run_end", {"run_id": "a", "status": "killed", "final_metrics": {"a": "@x"}})),
@@ -293,8 +305,18 @@ def _numbers(g: Group) -> None:
                 "these are number slots as well",
                 raw(of, x=number),
                 expected,
+                kills={"float": "maps-of-numbers-cut", "nan": "nan-is-null"}.get(
+                    kind, "maps-of-numbers-by-way-of-binary64"
+                ),
             )
-        g.refuse(f"val-{where}-beyond", "VAL-2.4", "and have the same bounds", raw(of, x="1e400"), "out_of_range")
+        g.refuse(
+            f"val-{where}-beyond",
+            "VAL-2.4",
+            "and have the same bounds",
+            raw(of, x="1e400"),
+            "out_of_range",
+            kills="overflow-is-infinity",
+        )
 
 
 def _non_finite(g: Group) -> None:
@@ -305,7 +327,11 @@ def _non_finite(g: Group) -> None:
             "read as the binary64 it names, apart from all others",
             dump(metric(text)),
             metric(text),
-            kills={"nan": "nan-is-null", "minus-infinity": "infinities-are-one"}.get(name, ""),
+            kills={
+                "nan": "nan-is-null",
+                "infinity": "infinities-are-the-largest",
+                "minus-infinity": "infinities-are-one",
+            }[name],
         )
     g.accept(
         "val-nan-escaped",
@@ -329,5 +355,7 @@ def _non_finite(g: Group) -> None:
             dump(metric(text)),
             "bad_type",
             kind="boundary" if text in {"Infinity ", "NAN"} else "invalid",
-            kills="any-spelling-of-nan" if text in {"nan", "inf"} else "",
+            kills={"nan": "any-spelling-of-nan", "inf": "any-spelling-of-nan"}.get(
+                ident, "strings-of-numbers-by-python"
+            ),
         )

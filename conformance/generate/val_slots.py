@@ -29,7 +29,12 @@ def free(g: Group) -> None:
             "a free slot takes any JSON value",
             dump(param(value)),
             param(value),
-            kills={"true": "booleans-become-numbers-in-free-slots", "null": "null-param-is-missing"}.get(name, ""),
+            kills={
+                "true": "booleans-become-numbers-in-free-slots",
+                "false": "booleans-become-numbers-in-free-slots",
+                "list": "booleans-become-numbers-in-free-slots",
+                "object": "params-flattened",
+            }.get(name, "params-become-json-text"),
         )
     g.accept(
         "val-free-integer-exact",
@@ -47,6 +52,7 @@ def free(g: Group) -> None:
         raw_param("9223372036854775808"),
         param(9223372036854775808.0),
         kind="boundary",
+        kills="integers-of-any-size",
     )
     g.accept(
         "val-free-whole-float",
@@ -58,7 +64,13 @@ def free(g: Group) -> None:
         kills="whole-floats-are-integers",
     )
     g.accept(
-        "val-free-minus-zero", "VAL-4.1 VAL-2.3", "-0.0 keeps its sign", raw_param("-0.0"), param(-0.0), kind="boundary"
+        "val-free-minus-zero",
+        "VAL-4.1 VAL-2.3",
+        "-0.0 keeps its sign",
+        raw_param("-0.0"),
+        param(-0.0),
+        kind="boundary",
+        kills="sign-of-zero-lost",
     )
     g.refuse(
         "val-free-beyond",
@@ -76,7 +88,7 @@ def free(g: Group) -> None:
             "an object of this one member is the number it names",
             dump(of),
             of,
-            kills="float-form-unread" if name == "nan" else "",
+            kills="float-form-unread",
         )
         same = param(["@x"])
         g.accept(
@@ -85,7 +97,7 @@ def free(g: Group) -> None:
             "the string is a string in a free slot",
             dump(json_with(same, text)),
             json_with(same, text),
-            kills="strings-become-numbers-in-free-slots" if name == "nan" else "",
+            kills="strings-become-numbers-in-free-slots",
         )
     for name, value in (
         ("spelling", {"$float": "nan"}),
@@ -102,7 +114,11 @@ def free(g: Group) -> None:
             dump(param(value)),
             param(value),
             kind="valid" if name in {"number", "list"} else "boundary",
-            kills="float-form-too-eager" if name == "two-members" else "",
+            kills={
+                "null": "params-become-json-text",
+                "list": "params-become-json-text",
+                "nested": "params-become-json-text",
+            }.get(name, "float-form-too-eager"),
         )
     beside = param([{"$float": "-Infinity"}, {"$float": "-infinity"}, {"$Float": "NaN"}, {"$float": "NaN "}])
     g.accept(
@@ -138,7 +154,7 @@ def free(g: Group) -> None:
             dump(of),
             of,
             kind="boundary",
-            kills="maps-of-free-are-free" if name == "fields" else "",
+            kills="maps-of-free-are-free",
         )
     g.accept(
         "val-map-of-free-form-inside",
@@ -165,6 +181,7 @@ def free(g: Group) -> None:
         raw_param('{"\\u0024float":"NaN"}'),
         param({"$float": "NaN"}),
         kind="boundary",
+        kills="float-form-unread",
     )
     for where, of in (
         ("fields", log(fields={"a": "@x"})),
@@ -183,6 +200,11 @@ def free(g: Group) -> None:
                 "free slots are the same everywhere, lists and maps of them too",
                 dump(expected),
                 expected,
+                kills={
+                    "form": "float-form-unread",
+                    "true": "booleans-become-numbers-in-free-slots",
+                    "integer": "free-integers-by-way-of-binary64",
+                }[name],
             )
     g.accept(
         "val-map-named-float",
@@ -225,7 +247,11 @@ def sets(g: Group) -> None:
                 "a value of the closed set",
                 dump(json_with(of, value)),
                 json_with(of, value),
-                kills="one-status-missing" if value == "resuming" else "",
+                kills={
+                    "resuming": "one-status-missing statuses-of-a-run-only",
+                    "training": "statuses-of-a-run-only",
+                    "warning": "warning-is-warn",
+                }.get(value, "closed-sets-in-capitals"),
             )
         known = values[0]
         for wrong, clause, why in (
@@ -242,9 +268,9 @@ def sets(g: Group) -> None:
                 dump(json_with(of, wrong)),
                 "bad_value",
                 kind="boundary" if ident in {"space", "empty"} else "invalid",
-                kills={"unknown": "closed-sets-are-open", "capitals": "closed-sets-without-case"}.get(ident, "")
-                if name == "log-level"
-                else "",
+                kills={"capitals": "closed-sets-without-case", "space": "closed-sets-trimmed"}.get(
+                    ident, "closed-sets-are-open"
+                ),
             )
         for wrong_type, value in (("number", 1), ("list", [known])):
             g.refuse(
@@ -254,6 +280,7 @@ def sets(g: Group) -> None:
                 dump(json_with(of, value)),
                 "bad_type",
                 kind="boundary" if wrong_type == "list" else "invalid",
+                kills={"list": "lists-of-one-unwrapped"}.get(wrong_type, "closed-sets-by-number"),
             )
     for name, (of, known) in OPEN.items():
         for ident, value in (("known", known), ("new", "something else"), ("empty", ""), ("capitals", known.upper())):
@@ -264,9 +291,12 @@ def sets(g: Group) -> None:
                 dump(json_with(of, value)),
                 json_with(of, value),
                 kind="valid" if ident == "known" else "boundary",
-                kills={"new": "open-sets-are-closed", "capitals": "open-sets-lower-cased"}.get(ident, "")
-                if name == "artifact-type"
-                else "",
+                kills={
+                    "empty": "empty-required-strings-refused"
+                    if name == "command-type"
+                    else "empty-strings-are-absence",
+                    "capitals": "open-sets-lower-cased",
+                }.get(ident, "open-sets-in-capitals"),
             )
     flag = event("checkpoint", {"run_id": "a", "step": 1, "path": "p", "is_best": "@x"})
     for value in (True, False):
@@ -276,6 +306,7 @@ def sets(g: Group) -> None:
             "a boolean",
             dump(json_with(flag, value)),
             json_with(flag, value),
+            kills={True: "booleans-are-false", False: "flags-by-presence"}[value],
         )
     for name, wrong in (("one", 1), ("zero", 0), ("string", "true"), ("list", []), ("float", 1.0)):
         g.refuse(
@@ -285,7 +316,7 @@ def sets(g: Group) -> None:
             dump(json_with(flag, wrong)),
             "bad_type",
             kind="boundary" if name == "zero" else "invalid",
-            kills="numbers-are-booleans" if name == "one" else "",
+            kills={"one": "numbers-are-booleans"}.get(name, "booleans-by-truth"),
         )
 
 
@@ -310,9 +341,14 @@ def strings(g: Group) -> None:
             dump(json_with(of, value)),
             json_with(of, value),
             kind={"sixty-three": "boundary", "empty": "boundary", "sixty-four-letters": "invalid"}.get(name, "valid"),
-            kills={"any-text": "checksum-must-be-sha256", "sixty-four-letters": "any-64-letters-are-sha256"}.get(
-                name, ""
-            ),
+            kills={
+                "bare": "digests-need-a-prefix",
+                "bare-capitals": "digests-in-capitals-refused",
+                "sixty-three": "digests-need-a-prefix",
+                "sixty-four-letters": "any-64-letters-are-sha256",
+                "any-text": "checksum-must-be-sha256",
+                "empty": "empty-strings-are-absence",
+            }.get(name, "digests-are-hexadecimal"),
         )
     for name, value in (("prefixed-capitals", digest.upper()), ("prefixed-mixed", digest[:32].upper() + digest[32:])):
         g.accept(
@@ -322,6 +358,7 @@ def strings(g: Group) -> None:
             dump(json_with(of, f"sha256:{value}")),
             json_with(of, f"sha256:{digest}"),
             kind="boundary" if "mixed" in name else "valid",
+            kills="digests-in-capitals-refused",
         )
     for name, value in (
         ("other-capitals", "MD5:D41D8CD98F00B204E9800998ECF8427E"),
@@ -334,7 +371,7 @@ def strings(g: Group) -> None:
             dump(json_with(of, value)),
             json_with(of, value),
             kind="boundary",
-            kills="checksums-small" if name == "other-capitals" else "",
+            kills={"other-capitals": "checksums-small", "other-prefix": "digests-are-hexadecimal"}[name],
         )
     for name, value in (
         ("empty", ""),
@@ -354,7 +391,17 @@ def strings(g: Group) -> None:
             dump(log(value)),
             log(value),
             kind="boundary" if name in {"empty", "long"} else "valid",
-            kills={"combining": "strings-normalised"}.get(name, ""),
+            kills={
+                "empty": "empty-required-strings-refused",
+                "emoji": "utf8-of-three-bytes",
+                "right-to-left": "invisible-characters-dropped",
+                "line-separator": "line-separators-are-newlines",
+                "noncharacter": "noncharacters-replaced",
+                "combining": "strings-normalised",
+                "long": "strings-cut",
+                "backslash": "escapes-resolved-twice",
+                "html": "html-unescaped",
+            }[name],
         )
     names = {
         "": "empty",
@@ -377,11 +424,17 @@ def strings(g: Group) -> None:
             dump(tags),
             tags,
             kind="valid" if ident in {"dots", "slashes", "digit"} else "boundary",
-            kills={"empty": "empty-names-dropped", "spaces": "names-trimmed"}.get(ident, ""),
+            kills={
+                "empty": "empty-names-dropped",
+                "spaces": "names-trimmed",
+                "proto": "names-of-prototypes-dropped",
+                "constructor": "names-of-prototypes-dropped",
+                "digit": "names-of-digits-are-places",
+            }.get(ident, "names-cleaned"),
         )
     many = {f"m{number}": number / 8 for number in range(500)}
     batch = event("metric_batch", {"run_id": "a", "metrics": many})
-    g.accept("val-map-large", "VAL-9.3 VAL-9.6", "five hundred entries", dump(batch), batch)
+    g.accept("val-map-large", "VAL-9.3 VAL-9.6", "five hundred entries", dump(batch), batch, kills="maps-of-256")
     order = event("metric_batch", {"run_id": "a", "metrics": {"b": 1, "a": 2}})
     g.accept(
         "val-map-order",
@@ -389,6 +442,7 @@ def strings(g: Group) -> None:
         "the order of names means nothing",
         dump(event("metric_batch", {"metrics": {"a": 2, "b": 1}, "run_id": "a"})),
         order,
+        kills="runs-come-first",
     )
     for name, content in (("number", 5), ("true", True), ("list", ["x"]), ("object", {"a": "x"}), ("float", 0.5)):
         g.refuse(
@@ -397,7 +451,7 @@ def strings(g: Group) -> None:
             "a value of another type in a string slot",
             dump(log(content)),
             "bad_type",
-            kills="numbers-become-strings" if name == "number" else "",
+            kills={"number": "numbers-become-strings"}.get(name, "strings-of-anything"),
         )
     g.refuse(
         "val-string-not-empty-list",
@@ -441,6 +495,7 @@ def strings(g: Group) -> None:
             "a value of another type in a list slot",
             dump(param(1, nested_key=content)),
             "bad_type",
+            kills="lists-of-anything-iterated",
         )
     for name, content in (("element-number", ["a", 1]), ("element-list", [["a"]])):
         g.refuse(
@@ -449,7 +504,7 @@ def strings(g: Group) -> None:
             "each element must fit",
             dump(param(1, nested_key=content)),
             "bad_type",
-            kills="lists-of-anything" if name == "element-number" else "",
+            kills={"element-number": "lists-of-anything", "element-list": "strings-of-anything"}[name],
         )
     for name, content in (("list", [["a", "b"]]), ("string", "a"), ("number", 1), ("true", True)):
         g.refuse(
@@ -458,6 +513,7 @@ def strings(g: Group) -> None:
             "a value of another type in a map slot",
             dump(event("tags", {"run_id": "a", "tags": content})),
             "bad_type",
+            kills={"list": "maps-of-pairs"}.get(name, "maps-of-anything"),
         )
         g.refuse(
             f"val-object-not-{name}",
@@ -465,6 +521,7 @@ def strings(g: Group) -> None:
             "a value of another type in an object slot",
             dump(metric(1, ctx=content)),
             "bad_type",
+            kills="objects-of-anything",
         )
     for name, content in (("number", {"a": 1}), ("object", {"a": {}}), ("true", {"a": True})):
         g.refuse(
@@ -473,7 +530,7 @@ def strings(g: Group) -> None:
             "each value of a map must fit",
             dump(event("tags", {"run_id": "a", "tags": content})),
             "bad_type",
-            kills="numbers-become-strings" if name == "number" else "",
+            kills={"number": "numbers-become-strings"}.get(name, "strings-of-anything"),
         )
     g.accept(
         "val-object-unknown-member",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tools import Json, Mutation, always_misreads, distorts, everywhere, member, refuses, refuses_text, takes
+from tools_slots import refuses_in_slots
 
 from xtrack_conformance.slots import CONTROL, EVENTS
 
@@ -55,6 +56,10 @@ def _nested(tags: dict[str, str]) -> Any:
 
 def _maps(applies: Callable[[Any], bool]) -> Mutation:
     return refuses(lambda event: any(isinstance(item, dict) and applies(item) for item in event["p"].values()))
+
+
+def _checksums(applies: Callable[[str], bool]) -> Mutation:
+    return refuses_in_slots("checksum", lambda _, value: isinstance(value, str) and applies(value), "bad_value")
 
 
 def _order(*orders: str) -> Mutation:
@@ -133,6 +138,9 @@ STRINGS: dict[str, Mutation] = {
     "escapes-resolved-twice": _strings(
         lambda text: re.sub(r"\\u([0-7][0-9a-f]{3})", lambda found: chr(int(found[1], 16)), text)
     ),
+    "params-become-json-text": distorts(
+        lambda event: event["p"].update(value=json.dumps(event["p"]["value"])) if event["t"] == "param" else None
+    ),
     "names-cleaned": _names(lambda name: re.sub(r"[^A-Za-z0-9_]", "_", name)),
     "names-with-dots-nested": _tags(_nested),
     "names-of-digits-are-places": _tags(lambda tags: list(tags.values()) if tags and set(tags) == {"0"} else tags),
@@ -143,13 +151,9 @@ STRINGS: dict[str, Mutation] = {
         lambda tags: {name: item for name, item in tags.items() if not name.startswith("xtrack.")}
     ),
     "maps-of-256": _maps(lambda item: len(item) > 256),
-    "digests-in-capitals-refused": refuses(
-        lambda event: re.search(r"[A-F]{2}", member(event, "p", "checksum") or "") is not None
-    ),
-    "digests-need-a-prefix": refuses(lambda event: ":" not in (member(event, "p", "checksum") or ":")),
-    "digests-are-hexadecimal": refuses(
-        lambda event: re.fullmatch("[0-9a-fA-F]+", member(event, "p", "checksum") or "0") is None
-    ),
+    "digests-in-capitals-refused": _checksums(lambda text: re.search("[A-F]{2}", text) is not None),
+    "digests-need-a-prefix": _checksums(lambda text: ":" not in text),
+    "digests-are-hexadecimal": _checksums(lambda text: re.fullmatch("[0-9a-fA-F]+", text) is None),
 }
 """What strings and names become."""
 
@@ -187,7 +191,10 @@ ENVELOPES: dict[str, Mutation] = {
 
 EVENTS_: dict[str, Mutation] = {
     "sizes-of-a-world-checked": refuses(
-        lambda event: event["t"] == "run_start" and (event["p"].get("world_size") or 1) < 1, "out_of_range"
+        lambda event: (
+            event["t"] == "run_start" and _number(event["p"].get("world_size")) and event["p"]["world_size"] < 1
+        ),
+        "out_of_range",
     ),
     "statuses-of-a-run-only": refuses(
         lambda event: (

@@ -21,7 +21,7 @@ from tools_slots import (
     unparse,
 )
 
-from xtrack_conformance.slots import Slot
+from xtrack_conformance.slots import CONTROL, EVENTS, Slot
 
 
 def _cast(_slot: Slot, value: Any) -> Any:
@@ -31,7 +31,7 @@ def _cast(_slot: Slot, value: Any) -> Any:
         return Number(str(int(found[0]) if found else 0))
     if isinstance(value, Number):
         number = value.value
-        return value if isinstance(number, int) or abs(number) >= 2**63 < math.inf else Number(_cut(number))
+        return value if isinstance(number, int) or 2**63 <= abs(number) < math.inf else Number(_cut(number))
     return Number(str(int(bool(value))))
 
 
@@ -182,6 +182,7 @@ COERCED: dict[str, Mutation] = {
     "odd-objects-are-absence": mends(_no_odd_objects),
     "maps-of-pairs": coerces("map", _from_pairs),
     "pairs-of-anything": coerces("pair", lambda _, value: [Number("0"), ""] if isinstance(value, Number) else value),
+    "warning-is-warn": refuses_in_slots("closed", lambda _, value: value == "warning", "bad_value"),
     "closed-sets-by-number": coerces("closed", _ordinal),
     "closed-sets-without-case": coerces("closed", _text_alone(str.lower)),
     "closed-sets-trimmed": coerces("closed", _text_alone(str.strip)),
@@ -217,7 +218,7 @@ ABSENT: dict[str, Mutation] = {
     "optional-ids-required": demands("id"),
     "optional-booleans-required": demands("boolean"),
     **{
-        f"null-{kind}-refused": refuses_in_slots(kind, lambda _, value: value is None)
+        f"null-{kind.replace('_', '-')}-refused": refuses_in_slots(kind, lambda _, value: value is None)
         for kind in ("integer", "string", "object", "list", "map", "id", "boolean", "number", "closed", "run_id")
     },
     "empty-objects-are-absence": distorts(lambda event: in_slots(_no_empty_objects, event)),
@@ -229,15 +230,13 @@ ABSENT: dict[str, Mutation] = {
 }
 """What is absent, null or empty."""
 
-LOST = """
-    run_start.world_size run_end.duration_ms run_end.error.traceback param.nested_key metric.epoch metric_batch.epoch
-    artifact.upload checkpoint.epoch status.progress log.logger tags.tags alert.key summary.values command.payload
-    ack.rejected command_result.left hello.features welcome.limits reject.retry_after open.wid skip.reason
-    subscribe.from unsubscribe.code
-"""
+LOST = ["run_end.error.traceback"] + [
+    f"{name}.{list(members)[-1]}" for name, members in {**EVENTS, **CONTROL}.items() if members
+]
+"""The last member of each table, as of one that was copied without its last line; and one that lies deeper."""
 
 TOLD: dict[str, Mutation] = {
-    **{f"loses-{path}": loses(path) for path in LOST.split()},
+    **{f"loses-{path}": loses(path) for path in LOST},
     "closed-sets-in-capitals": hands_on("closed", str.upper),
     "open-sets-in-capitals": _open_sets(str.upper),
     "open-sets-lower-cased": _open_sets(str.lower),

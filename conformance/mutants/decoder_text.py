@@ -66,7 +66,7 @@ def _handed_on(honest: Any, payload: bytes, reader: str, module: Any) -> Json:
 
 def _off_by_one(*codes: int) -> Mutation:
     """Make a mutant that refuses characters at the ends of a range."""
-    letters = "".join(map(chr, codes))
+    letters = [form for code in codes for form in (chr(code), f"\\u{code:04x}")]
     return refuses_text(lambda data: any(letter in data.decode("utf-8", "replace") for letter in letters), "bad_utf8")
 
 
