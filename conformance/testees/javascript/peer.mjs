@@ -15,7 +15,7 @@ import { PeerStream } from "./peer_stream.mjs";
 
 const FEATURES = ["commands", "follow"];
 const MAX_ID = 1024;
-const HTTP = /^(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) /;
+const METHODS = ["GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE "];
 // A fatal alert: protocol_version.
 const TLS_ALERT = Buffer.from([0x15, 3, 1, 0, 2, 2, 70]);
 
@@ -56,11 +56,11 @@ export class Peer {
     this.hub.boundUnfinished();
   }
 
-  /** CTL-17.8: an answer that who speaks another protocol understands. */
+  /** CTL-17.8: an answer that who speaks another protocol understands. It shows in the first byte already. */
   foreign(bytes) {
     const text = bytes.subarray(0, 16).toString("latin1");
     let answer;
-    if (HTTP.test(text)) {
+    if (METHODS.some((method) => text.startsWith(method) || method.startsWith(text))) {
       const body = "This is a collector of XTrack events, no web server.\n";
       answer = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
     } else if (bytes[0] === 0x16) {
