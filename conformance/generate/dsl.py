@@ -75,6 +75,11 @@ def json_with(of: Any, value: Any) -> Any:
     return value if of == "@x" else of
 
 
+def kills_of(killed: Json) -> dict[str, str]:
+    """Return mutants by what they kill, given what each kills, separated by spaces."""
+    return {name: mutant for mutant, names in killed.items() for name in names.split()}
+
+
 def as_parts(content: str | bytes | Parts) -> Parts:
     """Return content as parts."""
     if isinstance(content, str):

@@ -223,12 +223,9 @@ def _run_ids(g: Group) -> None:
             "a run id is a string, or an object with one as id",
             dump(event("tags", {**minimal(tags), "run_id": value})),
             class_,
-            kills={
-                "without-id": "run-id-without-id",
-                "empty-object": "run-id-without-id",
-                "id-number": "strings-of-anything",
-                "exp-id-number": "strings-of-anything",
-            }.get(ident, "run-ids-of-anything"),
+            kills="run-id-without-id"
+            if class_ == "missing_field"
+            else f"{'strings' if 'number' in ident else 'run-ids'}-of-anything",
         )
     for ident, run_id in (
         ("empty", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generate import jsn_near, jsn_values
-from generate.dsl import Group, dump, event, log, metric, param, raw, raw_log, raw_metric, raw_param, spliced
+from generate.dsl import Group, dump, event, kills_of, log, metric, param, raw, raw_log, raw_metric, raw_param, spliced
 
 OK = metric()
 
@@ -40,18 +40,12 @@ def _utf8(g: Group) -> None:
             spliced(raw_log('"@"'), "@", bytes.fromhex(data)),
             "bad_utf8",
             kills={
-                "overlong-nul": "overlong-utf8",
-                "overlong-slash": "overlong-utf8",
-                "overlong-three": "overlong-utf8",
-                "overlong-three-last": "overlong-utf8",
-                "overlong-four": "overlong-utf8",
-                "surrogate-first": "encoded-surrogates",
-                "surrogate-last": "encoded-surrogates",
-                "surrogate-pair": "encoded-surrogates",
-                "above-unicode": "utf8-beyond-unicode",
+                "overlong": "overlong-utf8",
+                "surrogate": "encoded-surrogates",
+                "above": "utf8-beyond-unicode",
                 "f5": "utf8-beyond-unicode",
-                "five-bytes": "utf8-beyond-unicode",
-            }.get(name, "bad-utf8-replaced"),
+                "five": "utf8-beyond-unicode",
+            }.get(name.partition("-")[0], "bad-utf8-replaced"),
         )
     right = {
         "u0080": 0x80,
@@ -72,13 +66,11 @@ def _utf8(g: Group) -> None:
             raw_log(f'"{chr(code)}"'),
             log(chr(code)),
             kind="boundary",
-            kills={
-                "u0080": "first-of-a-length-refused",
-                "u0800": "first-of-a-length-refused",
-                "ud7ff": "surrogates-neighbours-refused",
-                "ue000": "surrogates-neighbours-refused",
-                "u10000": "first-of-a-length-refused",
-            }.get(name, "last-of-a-length-refused"),
+            kills="surrogates-neighbours-refused"
+            if name in {"ud7ff", "ue000"}
+            else "last-of-a-length-refused"
+            if name.endswith("f")
+            else "first-of-a-length-refused",
         )
     base = dump(log("x", unknown="@"))
     places = {
@@ -99,6 +91,25 @@ def _utf8(g: Group) -> None:
             "bad_utf8",
             kills={"unknown-member": "unknown-members-unchecked"}.get(name, "bad-utf8-replaced"),
         )
+
+
+TEXT_KILLS = kills_of({
+    "end-not-noticed": "no-end nothing-but-space no-closing-quote",
+    "trailing-commas": "trailing-comma array-trailing-comma",
+    "commas-are-white-space": "two-commas no-comma array-hole",
+    "colons-before-objects-optional": "no-colon",
+    "brackets-are-alike": "wrong-bracket",
+    "single-quotes": "single-quotes",
+    "names-without-quotes": "bare-name name-is-a-number",
+    "comments-skipped": "comment comment-inside",
+    "leading-zeros": "leading-zero leading-zeros-minus",
+    "numbers-by-c": "no-exponent no-exponent-sign minus-alone hexadecimal two-points",
+    "words-of-python": "true-in-capitals none",
+    "words-by-their-first-letters": "nul-for-null",
+    "undefined-is-null": "undefined",
+    "escapes-of-javascript": "escape-x escape-quote escape-capital escape-zero",
+    "escapes-by-scanf": "escape-short escape-not-hex",
+})  # fmt: skip
 
 
 def _text(g: Group) -> None:
@@ -148,40 +159,7 @@ def _text(g: Group) -> None:
             "no JSON as RFC 8259 has it",
             text,
             "bad_json",
-            kills={
-                "no-end": "end-not-noticed",
-                "nothing-but-space": "end-not-noticed",
-                "trailing-comma": "trailing-commas",
-                "two-commas": "commas-are-white-space",
-                "no-comma": "commas-are-white-space",
-                "no-colon": "colons-before-objects-optional",
-                "single-quotes": "single-quotes",
-                "bare-name": "names-without-quotes",
-                "comment": "comments-skipped",
-                "comment-inside": "comments-skipped",
-                "array-trailing-comma": "trailing-commas",
-                "array-hole": "commas-are-white-space",
-                "wrong-bracket": "brackets-are-alike",
-                "no-closing-quote": "end-not-noticed",
-                "leading-zero": "leading-zeros",
-                "leading-zeros-minus": "leading-zeros",
-                "no-exponent": "numbers-by-c",
-                "no-exponent-sign": "numbers-by-c",
-                "minus-alone": "numbers-by-c",
-                "hexadecimal": "numbers-by-c",
-                "two-points": "numbers-by-c",
-                "true-in-capitals": "words-of-python",
-                "nul-for-null": "words-by-their-first-letters",
-                "none": "words-of-python",
-                "undefined": "undefined-is-null",
-                "escape-x": "escapes-of-javascript",
-                "escape-quote": "escapes-of-javascript",
-                "escape-short": "escapes-by-scanf",
-                "escape-not-hex": "escapes-by-scanf",
-                "escape-capital": "escapes-of-javascript",
-                "escape-zero": "escapes-of-javascript",
-                "name-is-a-number": "names-without-quotes",
-            }.get(name, "numbers-by-python"),
+            kills=TEXT_KILLS.get(name, "numbers-by-python"),
         )
     for name, text in {
         "number": raw(metric(unknown="@x"), x="01"),

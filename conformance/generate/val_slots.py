@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from generate.dsl import INT64_MAX, INT64_MIN, Group, dump, event, json_with, log, metric, param, raw_param
+from generate.dsl import INT64_MAX, INT64_MIN, Group, dump, event, json_with, kills_of, log, metric, param, raw_param
 
 
 def free(g: Group) -> None:
@@ -29,12 +29,9 @@ def free(g: Group) -> None:
             "a free slot takes any JSON value",
             dump(param(value)),
             param(value),
-            kills={
-                "true": "booleans-become-numbers-in-free-slots",
-                "false": "booleans-become-numbers-in-free-slots",
-                "list": "booleans-become-numbers-in-free-slots",
-                "object": "params-flattened",
-            }.get(name, "params-become-json-text"),
+            kills="booleans-become-numbers-in-free-slots"
+            if name in {"true", "false", "list"}
+            else "params-become-json-text",
         )
     g.accept(
         "val-free-integer-exact",
@@ -114,11 +111,7 @@ def free(g: Group) -> None:
             dump(param(value)),
             param(value),
             kind="valid" if name in {"number", "list"} else "boundary",
-            kills={
-                "null": "params-become-json-text",
-                "list": "params-become-json-text",
-                "nested": "params-become-json-text",
-            }.get(name, "float-form-too-eager"),
+            kills="params-become-json-text" if name in {"null", "list", "nested"} else "float-form-too-eager",
         )
     beside = param([{"$float": "-Infinity"}, {"$float": "-infinity"}, {"$Float": "NaN"}, {"$float": "NaN "}])
     g.accept(
@@ -292,9 +285,7 @@ def sets(g: Group) -> None:
                 json_with(of, value),
                 kind="valid" if ident == "known" else "boundary",
                 kills={
-                    "empty": "empty-required-strings-refused"
-                    if name == "command-type"
-                    else "empty-strings-are-absence",
+                    "empty": f"empty-{'required-strings-refused' if name == 'command-type' else 'strings-are-absence'}",
                     "capitals": "open-sets-lower-cased",
                 }.get(ident, "open-sets-in-capitals"),
             )
@@ -320,6 +311,23 @@ def sets(g: Group) -> None:
         )
 
 
+CHECKSUM_KILLS = kills_of({
+    "digests-need-a-prefix": "bare sixty-three", "digests-in-capitals-refused": "bare-capitals",
+    "any-64-letters-are-sha256": "sixty-four-letters", "checksum-must-be-sha256": "any-text",
+    "empty-strings-are-absence": "empty",
+})  # fmt: skip
+STRING_KILLS = {
+    "empty": "empty-required-strings-refused", "emoji": "utf8-of-three-bytes", "html": "html-unescaped",
+    "right-to-left": "invisible-characters-dropped", "line-separator": "line-separators-are-newlines",
+    "noncharacter": "noncharacters-replaced", "combining": "strings-normalised", "long": "strings-cut",
+    "backslash": "escapes-resolved-twice",
+}  # fmt: skip
+NAME_KILLS = kills_of({
+    "empty-names-dropped": "empty", "names-trimmed": "spaces", "names-of-prototypes-dropped": "proto constructor",
+    "names-of-digits-are-places": "digit",
+})  # fmt: skip
+
+
 def strings(g: Group) -> None:
     """Strings, digests and the slots built of them."""
     digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -341,14 +349,7 @@ def strings(g: Group) -> None:
             dump(json_with(of, value)),
             json_with(of, value),
             kind={"sixty-three": "boundary", "empty": "boundary", "sixty-four-letters": "invalid"}.get(name, "valid"),
-            kills={
-                "bare": "digests-need-a-prefix",
-                "bare-capitals": "digests-in-capitals-refused",
-                "sixty-three": "digests-need-a-prefix",
-                "sixty-four-letters": "any-64-letters-are-sha256",
-                "any-text": "checksum-must-be-sha256",
-                "empty": "empty-strings-are-absence",
-            }.get(name, "digests-are-hexadecimal"),
+            kills=CHECKSUM_KILLS.get(name, "digests-are-hexadecimal"),
         )
     for name, value in (("prefixed-capitals", digest.upper()), ("prefixed-mixed", digest[:32].upper() + digest[32:])):
         g.accept(
@@ -391,17 +392,7 @@ def strings(g: Group) -> None:
             dump(log(value)),
             log(value),
             kind="boundary" if name in {"empty", "long"} else "valid",
-            kills={
-                "empty": "empty-required-strings-refused",
-                "emoji": "utf8-of-three-bytes",
-                "right-to-left": "invisible-characters-dropped",
-                "line-separator": "line-separators-are-newlines",
-                "noncharacter": "noncharacters-replaced",
-                "combining": "strings-normalised",
-                "long": "strings-cut",
-                "backslash": "escapes-resolved-twice",
-                "html": "html-unescaped",
-            }[name],
+            kills=STRING_KILLS[name],
         )
     names = {
         "": "empty",
@@ -424,13 +415,7 @@ def strings(g: Group) -> None:
             dump(tags),
             tags,
             kind="valid" if ident in {"dots", "slashes", "digit"} else "boundary",
-            kills={
-                "empty": "empty-names-dropped",
-                "spaces": "names-trimmed",
-                "proto": "names-of-prototypes-dropped",
-                "constructor": "names-of-prototypes-dropped",
-                "digit": "names-of-digits-are-places",
-            }.get(ident, "names-cleaned"),
+            kills=NAME_KILLS.get(ident, "names-cleaned"),
         )
     many = {f"m{number}": number / 8 for number in range(500)}
     batch = event("metric_batch", {"run_id": "a", "metrics": many})
