@@ -68,6 +68,11 @@ def add_to(g: Emitting) -> None:
         expect(saw("metric", 7, key="m7")), kills="emitter-window-never-freed",
     )  # fmt: skip
     g.one(
+        "window-below-0", "CTL-6.3", "no window is smaller than one event, whatever stands there",
+        metric(), session(limits={"window_events": -1, "window_bytes": -9}), tick(1500), *([ack("all"), tick(1500)] * 2),
+        expect(saw("metric", key="k")), kind="invalid", kills="emitter-stops-at-window-0",
+    )  # fmt: skip
+    g.one(
         "ping-after-each-silence", "CTL-10.1", "the next silence is one, too",
         *here, *([tick(20_500, 500), expect(saw("ping")), send(control("pong"))] * 3), level="SHOULD", kind="boundary",
         kills="emitter-pings-once",
