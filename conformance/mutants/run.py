@@ -49,6 +49,7 @@ for name in decoder.MUTANTS.keys() & framer.MUTANTS.keys():
 
 VARIANTS = (
     variants.VARIANTS
+    | messagepack.VARIANTS
     | variants_collector.VARIANTS
     | variants_store.VARIANTS
     | variants_emitter.VARIANTS

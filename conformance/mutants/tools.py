@@ -1,7 +1,7 @@
 """What mutants are made of: ways to change one behaviour of the reference's testee.
 
 A mutant is a function that patches a fresh copy of the testee's module. It must not break down: a crash kills nobody.
-Those that are made here leave MessagePack alone; ``msgpack.py`` has its own.
+Those that are made here leave MessagePack alone; ``messagepack.py`` has its own.
 """
 
 from __future__ import annotations
