@@ -59,7 +59,7 @@ def event_cases(g: Emitting) -> None:
     """Each call and its event."""
     here = session()
     g.one(
-        "each-call", "EVT-1 ENV-7.2 EMT-3.1 EMT-5 EMT-5.1 EMT-5.3 EVT-LOG-2 EVT-TAGS-2.2 FRM-3.10", "each call of a training becomes the event that it is for",
+        "each-call", "EVT-1 ENV-7.2 EMT-3.1 EMT-5 EMT-5.1 EMT-5.3 EVT-LOG-2 EVT-TAGS-2.2 FRM-3.10 EMT-5.4 EMT-5.5", "each call of a training becomes the event that it is for",
         here, call("param", key="lr", value=0.1), expect(saw("param", 3, key="lr", value=0.1)),
         metric("loss", 0.5, step=7), expect(saw("metric", 4, key="loss", value=0.5, step=7)),
         call("metrics", values={"a": 1.5, "b": 2.5}, step=8),
@@ -232,7 +232,7 @@ def nonsense_cases(g: Emitting) -> None:
         ("two-numbers", {"t": "list", "v": [{"t": "int", "v": "1"}, {"t": "int", "v": "2"}]}),
     ):
         g.one(
-            f"metric-{name}", "EMT-5.1 EMT-5.4 ENV-4.5 EMT-3.1", "no number: it is refused, with one warning, and takes no seq",
+            f"metric-{name}", "EMT-5.1 EMT-5.4 EMT-5.5 ENV-4.5 EMT-3.1", "no number: it is refused, with one warning, and takes no seq",
             here, QUIET, tagged("metric", {"key": "loss"}, value=value), do("lines", min=1, max=1),
             do("counts", are={"refused": 1}), *after, never(saw("metric", key="loss")), kind="invalid",
             kills="emitter-refused-takes-a-seq emitter-refuses-in-silence" + (
@@ -305,7 +305,7 @@ def number_cases(g: Emitting) -> None:
     for name in ("NaN", "Infinity", "-Infinity"):
         slug = name.lower().replace("-i", "minus-i")
         g.one(
-            f"metric-{slug}", "VAL-3 EMT-5.1", "a loss that explodes is worth seeing: it is a number",
+            f"metric-{slug}", "VAL-3 EMT-5.1 EMT-5.4 EMT-5.5", "a loss that explodes is worth seeing: it is a number",
             here, tagged("metric", {"key": "loss"}, value=floating(name)), expect(saw("metric", 3, key="loss",
             value=name)),
             kind="boundary", kills="emitter-no-nan",

@@ -114,5 +114,11 @@ def _checkpoint(g: Emitting) -> None:
         do("spool", dir="d", streams=2, events=[
             saw("checkpoint"), {"$rewind": True},
             saw("run_start", run_id="a", resume={"sids": [{"$any": True}], "rewind_to": {"$absent": True}}),
-        ]), needs="folders", kind="boundary", kills="emitter-rewinds-to-the-checkpoint",
+        ]), needs="folders", kills="emitter-rewinds-to-the-checkpoint",
+    )  # fmt: skip
+    add(
+        g, "resume-checkpoint-of-nothing", "EMT-1.8", "a text that names no file is the script's to understand: the run begins",
+        process(begin(), metric(), calls=["returned", "returned"], outputs={"3": [saw("run_start", 1, run_id="a"), saw("metric", 3)]},
+                env={**STDIO, "XTRACK_RESUME_RUN_ID": "a", "XTRACK_RESUME_CHECKPOINT": "no/such file?"}),
+        kind="boundary", kills="emitter-opens-the-checkpoint",
     )  # fmt: skip

@@ -99,6 +99,10 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (TRACKER, "resume=Resume(resumed, rewind) if resumed else None,",
          "resume=Resume(resumed, 3 if settings.resume_checkpoint else rewind) if resumed else None,"),
     ),
+    "emitter-opens-the-checkpoint": (
+        (TRACKER, "resume=Resume(resumed, rewind) if resumed else None,",
+         "resume=not open(settings.resume_checkpoint or __file__).close() and resumed and Resume(resumed, rewind) or None,"),
+    ),
     "emitter-takes-any-rank": ((RANKS, "    if index >= size:\n", "    if False:\n"),),
     "emitter-one-run-for-a-job": (
         (RANKS, '(f".{_step(environ)}" if with_step else "")', '""'),
