@@ -344,7 +344,9 @@ def _write(g: Spools) -> None:
     g.write("spl-write-access", "RST-7.8", "who owns a run", [part(1)], access=owned, needs=notes, kills="access-written-otherwise")
     g.write("spl-write-access-owner", "RST-7.8", "public, readers and writers are there where they are so", [part(1)], access={"run_id": "a", "owner": "ann"}, kind="boundary", needs=notes, kills="access-written-otherwise")
     g.write("spl-write-access-modes", "RST-6.7 RST-7.8", "a file beside the segments has the mode of all files, and a folder without segments that of all", [], access=owned, modes=True, may_refuse=True, kind="boundary", needs=[*notes, "posix"], kills="notes-modes-open spool-modes-open")
-    g.write("spl-write-delete", "RST-7.6 FLD-9", "a deleted run has its tombstone", [part(1), part(2, number=2)], delete={"run_id": "a"}, kills="delete-removes-folder")
+    g.write("spl-write-delete", "RST-7.6 RST-7.10 FLD-9", "a deleted run has its tombstone, which names it", [part(1), part(2, number=2)], delete={"run_id": "a"}, kills="delete-removes-folder tombstone-empty tombstone-with-a-line-feed")
+    digest = _digested("Run \u00fc")
+    g.write("spl-write-delete-digest", "RST-7.10 RST-6.14", "nothing else would tell which run it was, where the folder's name doesn't", [part(1, path=f"{digest}/s.000001.xseg", run_id="Run \u00fc")], delete={"run_id": "Run \u00fc"}, kind="boundary", kills="tombstone-empty tombstone-named-like-its-folder")
 
 
 def _trim(g: Spools) -> None:

@@ -178,6 +178,16 @@ def _command_counted(entry: Json, _request: Json) -> Json:
     return {**entry, "bytes": text_of(json.dumps({**tree, "m": {**tree["m"], "seq": 1}}).encode())}
 
 
+def _tombstone(content: Any) -> Mutation:
+    """Make a mutant whose tombstone holds something else: a function of the file."""
+
+    def tell(entry: Json, _request: Json) -> Json:
+        is_one = entry["path"].endswith("/DELETED")
+        return {**entry, "bytes": text_of(content(entry))} if is_one else entry
+
+    return _writing(_files(tell))
+
+
 def _folder_gone(entry: Json, request: Json) -> Json | None:
     return None if "delete" in request and entry["path"].startswith("spool/a") else entry
 
@@ -311,6 +321,9 @@ MUTANTS: dict[str, Mutation] = {
         ("owner: str | None = None\n", 'owner: str | None = msgspec.field(name="by", default=None)\n'),
     ),
     "delete-removes-folder": _writing(_files(_folder_gone)),
+    "tombstone-empty": _tombstone(lambda _: b""),
+    "tombstone-with-a-line-feed": _tombstone(lambda entry: data_of(entry) + b"\n"),
+    "tombstone-named-like-its-folder": _tombstone(lambda entry: PurePosixPath(entry["path"]).parts[1].encode()),
     # ---- trimming
     "trims-unacked": _trimming(_files(_all_gone)),
     "trims-partly-acked": _trimming(_files(_partly_gone)),

@@ -16,8 +16,9 @@ from xtrack_protocol.runs import LostReason, StreamLost
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool.layout import lock_path, lost_path, segments, write_private
 from xtrack_protocol.spool.locks import is_locked
-from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header, read_object
+from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header
 from xtrack_protocol.wire.files import CHUNK
+from xtrack_protocol.wire.records import read_object
 
 
 @attrs.frozen

@@ -22,7 +22,8 @@ from xtrack_protocol.spool.layout import SERVED, SHIP_SUFFIX, TOMBSTONE, SpoolDi
 from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.spool.parts import Part, PartFolder, last_seq_of, records_of
 from xtrack_protocol.spool.reader import is_alive, streams_of
-from xtrack_protocol.wire import decode, read_object
+from xtrack_protocol.wire import decode
+from xtrack_protocol.wire.records import read_object
 
 _ENDS: Final = (b'"run_start"', b'"run_end"')
 _ENDS_MAX: Final = 64 * 1024

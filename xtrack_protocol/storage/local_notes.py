@@ -16,7 +16,7 @@ from xtrack_protocol.spool import make_private_dir, safe_name, write_private
 from xtrack_protocol.spool.durable import sync_dir, sync_file
 from xtrack_protocol.storage.access import NOBODYS, RunAccess
 from xtrack_protocol.storage.base import Experiment
-from xtrack_protocol.wire import read_object
+from xtrack_protocol.wire.records import read_object
 
 EXPECTED: Final = "EXPECTED"
 """In a run's folder: somebody waits for its first event."""

@@ -26,7 +26,6 @@ from xtrack_protocol.wire.records import (
     decode_header,
     encode_header,
     encode_record,
-    read_object,
 )
 from xtrack_protocol.wire.salvage import SalvageDecoder
 from xtrack_protocol.wire.versioning import (
@@ -72,7 +71,6 @@ __all__ = [
     "negotiate",
     "read_frames",
     "read_items",
-    "read_object",
     "sniff",
     "stream_file",
 ]

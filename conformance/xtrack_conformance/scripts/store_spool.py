@@ -344,6 +344,8 @@ def _judge_deleted(told: dict[str, Any], files: dict[str, _File], _before: dict[
     path = f"spool/{name_of(told['run_id'])}/DELETED"
     if path not in files:
         raise Wrong("the run's folder holds no DELETED (RST-7.6)", path, sorted(files))
+    if files[path].data != told["run_id"].encode():
+        raise Wrong("DELETED doesn't hold the run id alone (RST-7.10)", told["run_id"], str(files[path].data[:200]))
 
 
 _WRITERS: Final[dict[str, Any]] = {
