@@ -65,7 +65,7 @@ def _greeting(group: Group) -> None:
         send("w", hello(codecs=["json"], features=["x"], agent="a 1", auth={"scheme": "key", "key": "xtk_a_b"})),
         expect("w", frame("welcome", protocol=1)), kills="hello-not-answered")  # fmt: skip
     add("ctl-welcome-unknown-members", "CTL-5.2 ENV-6", "members of later texts are passed over", start(), connect("w"),
-        send("w", hello(colour="red", auth=None)), expect("w", frame("welcome", protocol=1)), kind="boundary", kills="unknown-members-refused")  # fmt: skip
+        send("w", hello(colour="red", auth=None)), expect("w", frame("welcome", protocol=1)), kind="boundary", kills="unknown-members-of-frames-refused")  # fmt: skip
     add("ctl-welcome-bytewise", "CTL-5.2 FRM-1.5", "a hello that comes byte by byte", start(), connect("w"),
         send("w", hello(), pieces=1), expect("w", frame("welcome")), kind="boundary", kills="hello-not-answered")  # fmt: skip
     add("ctl-hello-no-protocols", "CTL-5.2 CTL-7", "a hello that can't be read is answered, by a reject", start(),
@@ -91,13 +91,13 @@ def _limits(group: Group) -> None:
         send("w", {**full, "pad": 0}), acked("w", ack(R, 2)), kind="boundary", kills="limit-off-by-one")  # fmt: skip
     add("ctl-frame-above", "CTL-6.2 FRM-5.1 FRM-3.4 FRM-5.3", "one byte more is fatal, and what came before stands", *begun,
         send("w", {**full, "pad": 1}), closed("w", may_reject=["frame_too_large"], acks=True),
-        in_time("r", held(R, seqs(R, 1), lost="any")), kind="boundary", kills="limit-one-more")  # fmt: skip
+        in_time("r", held(R, seqs(R, 1), lost="any")), kind="boundary", kills="takes-one-byte-more")  # fmt: skip
     add("ctl-limit-65536", "CTL-6.4 FRM-3.5", "the smallest limit that may be", start(max_frame=65536), join("w"),
         open_("w", R), send("w", seqs(R, 1), {**full, "pad": 0}), acked("w", ack(R, 2)), kind="boundary",
         needs=["limits"], kills="limit-off-by-one")  # fmt: skip
     add("ctl-limit-65536-above", "CTL-6.4 FRM-5.1 FRM-3.4", "and one byte above it", start(max_frame=65536), join("w"),
         open_("w", R), send("w", seqs(R, 1), {**full, "pad": 1}),
-        closed("w", may_reject=["frame_too_large"], acks=True), kind="invalid", needs=["limits"], kills="limit-one-more")  # fmt: skip
+        closed("w", may_reject=["frame_too_large"], acks=True), kind="invalid", needs=["limits"], kills="takes-one-byte-more")  # fmt: skip
     for size in (1024, 65535):
         steps = [
             {"do": "start", "options": {"max_frame": size}, "may_refuse": True},

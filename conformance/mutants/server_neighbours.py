@@ -15,6 +15,7 @@ from xtrack_protocol.server.admission import Doorkeeper
 from xtrack_protocol.server.committer import Committer
 from xtrack_protocol.server.connection import Connection
 from xtrack_protocol.server.reception import Reception
+from xtrack_protocol.server.server import CollectorServer
 from xtrack_protocol.session import Refusal
 from xtrack_protocol.session._connection import CONTROL_INPUTS
 from xtrack_protocol.session._inbox import Inbox
@@ -118,6 +119,10 @@ def _reset_ends_all(p: Patches) -> None:
 
 
 def _slow_reader_stops_all(p: Patches) -> None:
+    def hold_back(original: Any, self: Any, on: bool) -> None:
+        original(self, on or not all(one._writable for one in self._connections))
+
+    p.around(CollectorServer, "_hold_back", hold_back)
     p.around(Connection, "pause_writing", lambda o, self: (o(self), self.server._hold_back(True)))
     p.around(Connection, "resume_writing", lambda o, self: (o(self), self.server._hold_back(False)))
 
@@ -152,7 +157,7 @@ def _unneeded_key(p: Patches) -> None:
 
 PATCHES: dict[str, Patch] = {
     "a-read-is-a-frame": _read_is_a_frame,
-    "limit-one-more": _limit_one_more,
+    "takes-one-byte-more": _limit_one_more,
     "unknown-members-of-frames-refused": _refuses_frames(_has_unknown_members),
     "unknown-type-closes": _refuses_frames(_is_unknown),
     "empty-wid-refused": _refuses_frames(lambda envelope, raw: b'"wid": ""' in raw or b'"wid":""' in raw),

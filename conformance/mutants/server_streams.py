@@ -193,7 +193,7 @@ PATCHES: dict[str, Patch] = {
     "nothing-behind-the-end": _leaves_out(_behind_the_end),
     "end-is-a-farewell": _end_is_a_farewell,
     "control-seq-counts": _control_seqs,
-    "skipped-stays-lost": _stays_lost,
+    "skipped-stays-out": _stays_lost,
     "bad-skip-closes": _bad_skip_closes,
     "second-open-fences": _second_open,
     "hold-takes-skips": _held_skips,
