@@ -324,7 +324,7 @@ STRING_KILLS = {
 }  # fmt: skip
 NAME_KILLS = kills_of({
     "empty-names-dropped": "empty", "names-trimmed": "spaces", "names-of-prototypes-dropped": "proto constructor",
-    "names-of-digits-are-places": "digit",
+    "names-of-digits-are-places": "digit", "names-with-dots-nested": "dots",
 })  # fmt: skip
 
 

@@ -34,18 +34,11 @@ def both(*mutations: Mutation) -> Mutation:
     return mutate
 
 
-MUTANTS: dict[str, Mutation] = (
-    decoder.MUTANTS
-    | encoder.MUTANTS
-    | framer.MUTANTS
-    | messagepack.MUTANTS
-    | collector.MUTANTS
-    | store.MUTANTS
-    | emitter.MUTANTS
-    | server.MUTANTS
-)
-for name in decoder.MUTANTS.keys() & framer.MUTANTS.keys():
-    MUTANTS[name] = both(decoder.MUTANTS[name], framer.MUTANTS[name])
+PARTS = (decoder, encoder, framer, messagepack, collector, store, emitter, server)
+MUTANTS: dict[str, Mutation] = {}
+for part in PARTS:
+    for name, mutation in part.MUTANTS.items():
+        MUTANTS[name] = both(MUTANTS[name], mutation) if name in MUTANTS else mutation
 
 VARIANTS = (
     variants.VARIANTS
