@@ -199,7 +199,7 @@ def reject_cases(g: Emitting) -> None:
         "reject-in-a-session", "CTL-7.4 CTL-7.1 CTL-7.3 CTL-13.2 DLV-6", "a server that stops says busy, and the rest comes later",
         session(), expect(saw("run_start")), ack(1), metric(), expect(saw("metric")),
         send(control("reject", code="busy", retry_after=2)), {**tick(1900, 100), "unwanted": True}, connection("none"),
-        session(1), expect(saw("metric")), kills="emitter-ignores-retry-after",
+        session(1), expect(saw("metric")), kills="emitter-ignores-retry-after emitter-takes-busy-for-fenced",
     )  # fmt: skip
     g.one(
         "reject-unknown-code", "CTL-7 DLV-6.3", "codes are an open set: an unknown one is a failure like others",

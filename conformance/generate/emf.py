@@ -87,7 +87,7 @@ def form_cases(g: Emitting) -> None:
     g.one(
         "no-pings", "VER-3.2 CTL-10.1 CTL-10.2", "a plain peer knows no ping, and its silence means nothing",
         PLAIN, expect(saw("run_start")), never(saw("ping"), saw("pong"), ms=120_000), OPEN, kind="invalid",
-        kills="emitter-pings-a-plain-peer",
+        kills="emitter-pings-a-plain-peer emitter-gives-up-a-plain-peer",
     )  # fmt: skip
     g.one(
         "ping-of-a-plain-peer", "VER-3.2", "not even where it sends a ping of its own",

@@ -19,6 +19,8 @@ OUT_OF_PLACE = "        elif not self._step(what):\n"
 PONGS = """        elif what is Input.PING and self._state is _S.PLAIN:
             self._answer_ping()
 """
+HELD = "            self._take_hold(ack, entry)\n"
+OPENED = "            self._control(OpenStream(entry.stream.run_id, entry.stream.session_id))\n"
 KEYLESS = """            __import__("attrs").evolve(
                 endpoint, key=None if self.connections else endpoint.key
             ).hello(self._features),
@@ -31,6 +33,18 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-window-never-freed": (
         (OUTGOING, "            self.events -= 1\n", "            self.events -= 0\n"),
+    ),
+    "emitter-opens-again-after-a-hold": ((SESSION, HELD, f"{HELD}{OPENED}"),),
+    "emitter-takes-busy-for-fenced": (
+        (SESSION, '        if reject.code == "fenced":\n', '        if reject.code in {"fenced", "busy"}:\n'),
+    ),
+    "emitter-gives-up-a-plain-peer": (
+        (
+            CONNECTION,
+            "return self._heard_at + self._idle_after if self._state in _SESSION else math.inf",
+            "return self._heard_at + self._idle_after if self._state in (*_SESSION, _S.PLAIN) else math.inf",
+        ),
+        (CONNECTION, "            self._step(Input.IDLE)\n", "            self._step(Input.CLOSE)\n"),
     ),
     "emitter-pings-once": ((CONNECTION, PING, ONCE),),
     "emitter-pongs-to-a-plain-peer": ((SESSION, OUT_OF_PLACE, f"{PONGS}{OUT_OF_PLACE}"),),
