@@ -81,6 +81,16 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         worker = __import__("os").environ.get("RANK", worker)
         experiment"""),
     ),
+    "emitter-plain-files": (
+        (TRACKER, 'return settings.additive or transport.name != "stdio"',
+         'return settings.additive or transport.name not in {"stdio", "file"}'),
+    ),
+    "emitter-added-types-on-files": (
+        (TRACKER, 'return settings.additive or transport.name != "stdio"',
+         """if settings.fd is not None and __import__("stat").S_ISREG(__import__("os").fstat(settings.fd).st_mode):
+        return True
+    return settings.additive or transport.name != "stdio\""""),
+    ),
     "emitter-no-settings": ((SETTINGS, "    in_file = _read_file(path) if path else {}\n", "    in_file = {}\n"),),
     "emitter-file-outweighs": ((SETTINGS, VARIABLE,
     "        if environ.get(variable) and not (path and name in in_file):\n"),),
@@ -101,7 +111,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-opens-the-checkpoint": (
         (TRACKER, "resume=Resume(resumed, rewind) if resumed else None,",
-         "resume=not open(settings.resume_checkpoint or __file__).close() and resumed and Resume(resumed, rewind) or None,"),
+         "resume=open(settings.resume_checkpoint or __file__).close() or (resumed and Resume(resumed, rewind)) or None,"),
     ),
     "emitter-takes-any-rank": ((RANKS, "    if index >= size:\n", "    if False:\n"),),
     "emitter-one-run-for-a-job": (
