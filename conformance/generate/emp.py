@@ -102,6 +102,19 @@ def environment_cases(g: Emitting) -> None:
         ), kills="emitter-ignores-XTRACK_FILE",
     )  # fmt: skip
     add(
+        g, "added-types-in-a-file", "VER-3.13 EMT-1", "a file is nobody's connection: everything stands in it as it is", process(
+            begin(run_id="a"), call("tags", tags={"a": "b"}), call("alert", title="t", level="info"),
+            env={"XTRACK_TRANSPORT": "file", "XTRACK_FILE": "run.bin"}, descriptors={}, read=["run.bin"],
+            outputs={"run.bin": [saw("tags", 3, tags={"a": "b"}), saw("alert", 4, title="t")]}, recording=True,
+        ), kills="emitter-plain-files",
+    )  # fmt: skip
+    add(
+        g, "no-added-types-on-a-descriptor-of-a-file", "VER-3.13 VER-3.11 EMT-2", "a file on a descriptor that was handed down may be a pipe tomorrow", process(
+            begin(run_id="a"), call("tags", tags={"a": "b"}), env={**STDIO, "XTRACK_FD": "7"}, descriptors={"7": "file"},
+            outputs={"7": [saw("run_start", 1), saw("log", 3, msg="tags", logger="xtrack", fields={"a": "b"})]},
+        ), kind="boundary", kills="emitter-added-types-on-files",
+    )  # fmt: skip
+    add(
         g, "file-by-default", "EMT-1", "xtrack_events.bin, where no name is given", process(
             begin(run_id="a"), metric(), env={"XTRACK_TRANSPORT": "file"}, descriptors={},
             read=["xtrack_events.bin"], outputs={"xtrack_events.bin": whole}, recording=True,
