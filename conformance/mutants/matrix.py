@@ -1,4 +1,4 @@
-"""``python matrix.py`` asks every mutant every case, and writes ``matrix.json``: which cases kill it.
+"""``python matrix.py`` asks every mutant every case of its roles, and writes ``matrix.json``: which cases kill it.
 
 Takes some minutes. The cases that name a mutant must be among those that kill it; others often are, too. Mutants of the
 server are asked the cases that name them, and no others: each that finds one waits for what never comes. So are those
@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
-import collector  # noqa: E402
 import emitter  # noqa: E402
 import server  # noqa: E402
 import store  # noqa: E402
@@ -25,7 +24,6 @@ from conformance_suite import ask  # noqa: E402
 from run import MUTANTS  # noqa: E402
 from tools import load_testee  # noqa: E402
 
-from xtrack_conformance import ROLES  # noqa: E402
 from xtrack_conformance.cases import Case, load_cases  # noqa: E402
 from xtrack_conformance.runner import CaseResult  # noqa: E402
 from xtrack_conformance.scripts import peer  # noqa: E402
@@ -57,9 +55,8 @@ def killers(name: str) -> tuple[str, list[str]]:
         groups = {case.id[:3] for case in load_cases() if name in case.kills}
         cases = [case for case in load_cases() if name in case.kills or (case.id[:3] in groups and not is_slow(case))]
     else:
-        is_codec = name not in collector.MUTANTS
-        others = {"collector", "server", "store", "emitter"} if is_codec else set(ROLES) - {"collector"}
-        cases = [case for case in load_cases() if case.role not in others]
+        roles = {case.role for case in load_cases() if name in case.kills}
+        cases = [case for case in load_cases() if case.role in roles]
     return name, [result.case.id for result in ask(module, cases) if is_kill(result)]
 
 
