@@ -196,12 +196,14 @@ def _bounds(group: Group) -> None:
         needs=["bounds"], level="SHOULD", kind="invalid", kills="unbounded")  # fmt: skip
 
     def halves(size: int, cut: int) -> list[Json]:
-        """Two peers with a frame of about ``size`` bytes each, of which ``cut`` come first, and the others later."""
+        """Two peers with a frame of about ``size`` bytes each, of which ``cut`` have come when the others are sent."""
         both = [("w", R), ("n", S)]
         return flat(
             *[[join(name), open_(name, of), send(name, seqs(of, 1))] for name, of in both],
             *[acked(name, ack(of, 1)) for name, of in both],
             *[send(name, seqs(of, 2, text=size), cut=cut) for name, of in both],
+            join("x"),
+            *quiet("x", "x"),
             *[{"do": "send", "conn": name, "rest": True} for name, _ in both],
             *[acked(name, ack(of, 2)) for name, of in both],
         )
