@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from generate import val_slots
+from generate import val_slots, val_strings
 from generate.dsl import INT64_MAX, INT64_MIN, Group, dump, event, json_with, metric, raw, raw_metric
 
 BINARY64_MAX = sys.float_info.max
@@ -19,7 +19,7 @@ def cases() -> Group:
     _non_finite(g)
     val_slots.free(g)
     val_slots.sets(g)
-    val_slots.strings(g)
+    val_strings.strings(g)
     return g
 
 
