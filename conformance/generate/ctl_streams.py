@@ -158,14 +158,17 @@ def _acking(group: Group) -> None:
         acked("v", ack(late, 1, [1, "run_deleted"])), stored("r"), kind="boundary",
         kills="rejected-unnamed")  # fmt: skip
     bad = raw(f'{{"t":"metric","v":1,"m":{{"seq":2,"ts":1,"sid":"{R[2]}"}},"p":{{"run_id":"r","key":"k"}}}}')
-    add("ctl-ack-bad-frame-named", "CTL-3.12 CTL-3.9 CTL-3.5", "a bad frame that says which event it was to be",
-        *session(R), send("w", seqs(R, 1), bad, seqs(R, 3)), acked("w", ack(R, 3, [2, "missing_field"])),
+    add("ctl-ack-bad-frame-named", "CTL-3.12 CTL-3.5", "a bad frame that says which event it was to be",
+        *session(R), send("w", seqs(R, 1), bad, seqs(R, 3)), acked("w", ack(R, 3, [2, None])),
         stored("r", held(R, seqs(R, 1), seqs(R, 3), lost=[[2, 2]])), kind="invalid", level="SHOULD",
         kills="bad-frame-forgotten")  # fmt: skip
-    add("ctl-ack-bad-frame-missing", "CTL-3.12 CTL-3.9", "one that says nothing is the event that is missing",
-        *session(R), send("w", seqs(R, 1), raw("{"), seqs(R, 3)), acked("w", ack(R, 3, [2, "bad_json"])),
+    add("ctl-ack-bad-frame-missing", "CTL-3.12", "one that says nothing is the event that is missing",
+        *session(R), send("w", seqs(R, 1), raw("{"), seqs(R, 3)), acked("w", ack(R, 3, [2, None])),
         stored("r", held(R, seqs(R, 1), seqs(R, 3), lost=[[2, 2]])), kind="boundary", level="SHOULD",
         kills="bad-frame-forgotten")  # fmt: skip
+    add("ctl-ack-bad-frame-class", "CTL-3.9 ERR-1 CTL-3.12", "its code is the class of the error", *session(R),
+        send("w", seqs(R, 1), raw("{"), seqs(R, 3)), acked("w", ack(R, 3, [2, "bad_json"])), kind="valid",
+        level="SHOULD", kills="bad-frame-forgotten bad-frames-are-gaps")  # fmt: skip
     add("ctl-ack-bad-frame-costs-itself", "ERR-4 CTL-3 FRM-5.4", "whatever becomes of it, its neighbours are stored",
         *session(R), send("w", seqs(R, 1), raw("{"), seqs(R, 3)), in_time("r", held(R, seqs(R, 1), seqs(R, 3), lost="any")),
         {"do": "quiet", "conn": "w", "ignore": [frame("ack")]}, kind="invalid", kills="bad-frame-closes")  # fmt: skip

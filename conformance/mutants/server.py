@@ -285,6 +285,9 @@ PATCHES: dict[str, Patch] = {
     "acks-what-it-has": _what_it_has,
     "duplicate-stops-acks": _duplicates_stop,
     "rejected-unnamed": _sends_acks(lambda ack, *_: msgspec.structs.replace(ack, rejected=[])),
+    "bad-frames-are-gaps": _sends_acks(
+        lambda ack, *_: msgspec.structs.replace(ack, rejected=[(seq, "gap") for seq, _ in ack.rejected])
+    ),
     "bad-frame-forgotten": _forgets_bad_frames,
     "bad-frame-closes": lambda p: p.set(
         Session, "_take_bad_frame", lambda self, frame, _: self._fail(frame.error.kind, "mutant")
