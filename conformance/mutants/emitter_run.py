@@ -174,7 +174,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-cuts-too-early": ((STREAM, "        if len(encoded) > FRAME_MAX_EMIT:\n",
     "        if len(encoded) > 900_000:\n"),),
     "emitter-checkpoint-without-the-disk": (
-        (RUN, '            self._emit(event)\n            self._out.flush("durable", 10.0)\n', "            self._emit(event)\n"),
+        (RUN, '            self._emit(event)\n            self._out.flush("durable", 10.0)\n',
+         "            self._emit(event)\n"),
     ),
     "emitter-drops-long-names": (
         (STREAM, "                if len(payload) > FRAME_MAX_EMIT:\n", "                if len(payload) > 900_000:\n"),
@@ -250,6 +251,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-end-waits-for-ever": (
         (ENDING, "    if timeout is None:\n        return default\n", "    if timeout is None:\n        return 1e6\n"),
         (ENDING, "    if not delivery.connections:\n", "    if False:\n"),
+        (ENDING, "    if not delivery.waiting or left <= 0:\n", "    if left <= 0:\n"),
         ("sender/sender.py", "sent = self.is_plain and lane.note.unconfirmed >= seq", "sent = False"),
     ),
     "emitter-end-says-nothing": (
