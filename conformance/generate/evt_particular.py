@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from generate.dsl import (
-    Group,
-    Json,
-    dump,
-    event,
-    raw,
-)
+from generate.dsl import Group, Json, dump, event, raw
 
 
 def add(g: Group) -> None:

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from generate.dsl import (
-    Group,
-    dump,
-    event,
-    kills_of,
-    log,
-    metric,
-    raw,
-    raw_log,
-    raw_metric,
-    raw_param,
-)
+from generate.dsl import Group, dump, event, kills_of, log, metric, raw, raw_log, raw_metric, raw_param
 
 OK = metric()
 

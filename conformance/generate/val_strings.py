@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import math
 
-from generate.dsl import (
-    Group,
-    dump,
-    event,
-    json_with,
-    kills_of,
-    log,
-    metric,
-    param,
-)
+from generate.dsl import Group, dump, event, json_with, kills_of, log, metric, param
 
 CHECKSUM_KILLS = kills_of({
     "digests-need-a-prefix": "bare sixty-three", "digests-in-capitals-refused": "bare-capitals",
