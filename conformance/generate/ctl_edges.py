@@ -140,7 +140,8 @@ def _commands(group: Group) -> None:
         *quiet("c"), kind="invalid", kills="every-answer-passed")  # fmt: skip
     add("ctl-cmd-gone-after-answer", "CTL-15.6", "a worker that goes behind its answer has answered", *SERVED,
         send("c", command("r", "c1")), commanded(), send("w", again), answered(wid="w1"), {"do": "close", "conn": "w"},
-        {"do": "wait", "seconds": 0.05}, *quiet("c"), kills="gone-answered-again")  # fmt: skip
+        send("c", command("r", "c2")), answered(cmd_id="c2", status="error"), *quiet("c"),
+        kills="gone-answered-again")  # fmt: skip
     add("ctl-cmd-two-under-way", "CTL-15.11 CTL-15.2", "another command under another id needn't wait for the first", *SERVED,
         send("c", command("r", "c1")), commanded(), send("c", command("r", "c2")), commanded(bind="other"),
         send("w", result("r", "@other@", wid="w1", msg="2")), answered(cmd_id="c2", msg="2"),
@@ -167,7 +168,8 @@ def _connections(group: Group) -> None:
         group.script(case_id, "server", clauses, why, *steps, **more)
 
     add("ctl-in-time", "CTL-14 CTL-14.1", "a deadline that was met is over", start(deadlines={"first_frame": 0.2, "frame": 0.2}),
-        join("w"), open_("w", R), send("w", seqs(R, 1, 2), pieces=9), acked("w", ack(R, 2)),
+        join("x"), join("w"), open_("w", R), send("w", seqs(R, 1), cut=20), *quiet("x", "x"),
+        {"do": "send", "conn": "w", "rest": True}, acked("w", ack(R, 1)),
         {"do": "wait", "seconds": 0.25}, *quiet("w"), level="SHOULD", needs=["deadlines"],
         kills="first-deadline-stays frame-deadline-stays")  # fmt: skip
     add("ctl-late-length", "CTL-14", "two bytes of a length are no frame", start(deadlines={"first_frame": 0.2}), connect("w"),
