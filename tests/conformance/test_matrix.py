@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conformance_suite import FOLDER, HARNESSES, MUTANT, TESTEE
+from testee_toolchains import rust_testee
 
 from xtrack_conformance import cli
 from xtrack_conformance.cases import load_cases, select
@@ -175,11 +176,14 @@ def test_hostile_names() -> None:
 
 
 @pytest.mark.slow
-def test_all_testees_that_are_here_read_each_other(capsys: Any) -> None:
+@pytest.mark.timeout(600)
+def test_all_testees_that_are_here_read_each_other(tmp_path: Path, capsys: Any) -> None:
     testees = FOLDER / "testees"
     commands = {"python": REFERENCE, "javascript": ["node", str(testees / "javascript" / "testee.mjs")]}
     commands["elixir"] = ["elixir", str(testees / "elixir" / "testee.exs")]
     here = {name: command for name, command in commands.items() if shutil.which(command[0])}
+    if shutil.which("cargo"):
+        here["rust"] = [str(rust_testee(tmp_path))]
     words = [word for name in here for word in ("--name", name)]
     assert cli.main(["matrix", *words, *(word for command in here.values() for word in ("--", *command))]) == 0, (
         capsys.readouterr().out
