@@ -111,7 +111,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-opens-the-checkpoint": (
         (TRACKER, "resume=Resume(resumed, rewind) if resumed else None,",
-         "resume=open(settings.resume_checkpoint or __file__).close() or (resumed and Resume(resumed, rewind)) or None,"),
+         "resume=Resume(resumed) if not open(settings.resume_checkpoint or __file__).close() and resumed else None,"),
     ),
     "emitter-takes-any-rank": ((RANKS, "    if index >= size:\n", "    if False:\n"),),
     "emitter-one-run-for-a-job": (
