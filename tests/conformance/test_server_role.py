@@ -192,6 +192,15 @@ def test_matchers(found: Any, wanted: Any, fit: bool) -> None:
     assert (fits(found, wanted, {}) == "") == fit
 
 
+def test_an_ack_that_is_said_twice_is_not_the_first_that_covers_a_refusal() -> None:
+    frame = Frame({"t": "ack", "p": {"seq": 2, "status": "ok"}}, b"")
+    wanted = {"stream": ["r", "", "s"], "seq": 3, "rejected": [[2, "seq_conflict"]]}
+    script = server._Script("a-case")
+    assert not script._take_ack(frame, wanted, {}, again=True)
+    with pytest.raises(Mismatch, match="CTL-3.5"):
+        script._take_ack(frame, wanted, {}, again=False)
+
+
 def test_what_is_bound_stands_for_itself() -> None:
     names: dict[str, str] = {}
     assert fits({"id": "abc", "n": 1}, {"id": {"$bind": "x"}, "n": 2}, names)
