@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from generate.dsl import (
-    Group,
-    as_parts,
-    bad,
-    build,
-    cut,
-    dump,
-    event,
-    good,
-    log,
-    silent,
-)
+from generate.dsl import Group, as_parts, bad, build, cut, dump, event, good, log, silent
 from generate.frames import FAULTS, TINY
 
 

@@ -289,7 +289,7 @@ def _lost(g: Group) -> None:
         "four bytes are too few for a frame to seem to begin: the position is lost",
         [good(), joined(bad("{oops}", "bad_json"), silent("00 00 00 07"), class_="bad_json")],
         kind="boundary",
-        kills="waits-for-the-next-frame",
+        kills="four-bytes-seem-a-frame",
     )
     g.recording(
         "rec-bad-json-then-seeming",
@@ -305,7 +305,7 @@ def _lost(g: Group) -> None:
         "a frame that begins with [ does not seem to begin",
         [good(), joined(bad("{oops}", "bad_json"), bad("[12]", "bad_envelope"), class_="bad_json")],
         kind="boundary",
-        kills="waits-for-the-next-frame",
+        kills="arrays-seem-frames",
     )
     g.recording(
         "rec-stops",
@@ -421,7 +421,7 @@ def _search(g: Group) -> None:
         "one with a fault of its own is plausible: it is found, and refused",
         [joined(damage, class_="frame_too_large"), bad(FAULTS["bad_type"], "bad_type"), _after()],
         kind="boundary",
-        kills="forgets-unverified",
+        kills="search-finds-events-alone",
     )
     g.recording(
         "rec-candidate-no-envelope",
@@ -429,7 +429,7 @@ def _search(g: Group) -> None:
         "so is {}: it is JSON",
         [joined(damage, class_="frame_too_large"), bad("{}", "bad_envelope"), _after()],
         kind="boundary",
-        kills="forgets-unverified",
+        kills="search-finds-events-alone",
     )
     g.recording(
         "rec-candidate-white-space",
@@ -437,7 +437,7 @@ def _search(g: Group) -> None:
         "a plausible frame may begin with white space",
         [joined(damage, class_="frame_too_large"), good(f"\n{TINY}", verified=False)],
         kind="boundary",
-        kills="forgets-unverified",
+        kills="search-finds-no-white-space",
     )
     g.recording(
         "rec-candidate-cut",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import framer_search
 from tools import Json, Mutation, framing
 
 Frames = list[Json]
@@ -402,7 +403,7 @@ def _by_pieces(session: Any, feed: Callable[[bytes], Json], data: bytes) -> Json
     return answer
 
 
-MUTANTS: dict[str, Mutation] = {
+DIVIDED: dict[str, Mutation] = {
     "fatal-length-by-pieces": _feeding(_by_pieces),
     "length-counts-itself": _length_bytes(
         lambda head: (
@@ -463,3 +464,5 @@ MUTANTS: dict[str, Mutation] = {
     "nul-reported-at-once": _feeding(_nul_at_once),
 }
 """What becomes of bytes."""
+
+MUTANTS: dict[str, Mutation] = DIVIDED | framer_search.MUTANTS
