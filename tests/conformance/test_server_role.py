@@ -197,7 +197,7 @@ def test_an_ack_that_is_said_twice_is_not_the_first_that_covers_a_refusal() -> N
     wanted = {"stream": ["r", "", "s"], "seq": 3, "rejected": [[2, "seq_conflict"]]}
     script = server._Script("a-case")
     assert not script._take_ack(frame, wanted, {}, again=True)
-    with pytest.raises(Mismatch, match="CTL-3.5"):
+    with pytest.raises(Mismatch, match=r"CTL-3\.5"):
         script._take_ack(frame, wanted, {}, again=False)
 
 
