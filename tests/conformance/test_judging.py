@@ -294,7 +294,7 @@ def test_the_reference_is_conformant(tmp_path: Path, capsys: Any) -> None:
 def test_a_report_tells_the_byte_the_clause_and_the_replay(tmp_path: Path, capsys: Any) -> None:
     mutant = FOLDER / "mutants" / "run.py"
     command = ["--", sys.executable, str(mutant), "offset-of-payload"]
-    status, report = run_with_report(tmp_path, "--case", "FRM-5.4", *command)
+    status, report = run_with_report(tmp_path, "--case", "frm-bad-type-between", "--case", "frm-tiny", *command)
     assert status == 1
     failed = [case for case in report["cases"] if case["verdict"] == "fail"]
     assert [case["id"] for case in failed] == ["frm-bad-type-between"]
