@@ -24,8 +24,9 @@ def test_rust(tmp_path: Path, capsys: Any) -> None:
     assert told["verdict"] == "conformant"
     assert sorted(told["roles"]) == ["decoder", "encoder", "framer"]
     assert {role["verdict"] for role in told["roles"].values()} == {"conformant"}
-    # Strings of Rust can't hold half of a surrogate pair.
-    impossible = {case.id for case in load_cases() if case.role in told["roles"] and "lone_surrogates" in case.needs}
+    # Strings of Rust can't hold half of a surrogate pair; and this one has JSON alone.
+    missing = {"lone_surrogates", "messagepack"}
+    impossible = {case.id for case in load_cases() if case.role in told["roles"] and missing & {*case.needs}}
     others = {case["id"]: case["verdict"] for case in told["cases"] if case["verdict"] != "pass"}
     assert others == dict.fromkeys(impossible, "not-applicable")
 
