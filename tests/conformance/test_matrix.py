@@ -62,6 +62,7 @@ def test_an_encoder_that_loses_something_is_found_by_all() -> None:
     assert "'step': 7" in difference.got
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "wanted", "message"),
     [
@@ -77,6 +78,7 @@ def test_a_decoder_that_misreads_is_at_fault(name: str, wanted: str, message: st
     assert all(d.message.startswith(message) for d in matrix.differences)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     ["writes-backwards-with-spaces", "gives-digests-their-prefix", "tells-more-than-it-must", "answers-out-of-order"],

@@ -50,7 +50,7 @@ def test_the_steps_follow_their_schema() -> None:
                 assert found == [], (entry["id"], found[:3])
 
 
-@pytest.mark.thorough
+@pytest.mark.slow  # CI asks it as it stands in the wheel
 @pytest.mark.timeout(300)
 def test_the_reference_is_conformant(capsys: Any) -> None:
     words = ["run", "--role", "server", "--", sys.executable, str(TESTEE)]

@@ -243,6 +243,7 @@ def test_a_failure_in_a_file_names_the_byte() -> None:
     assert len(result.judgement.input) > START
 
 
+@pytest.mark.slow  # CI asks it as it stands in the wheel
 def test_the_reference_is_conformant() -> None:
     results = ask(mutants().load_testee(), CASES)
     assert [(result.case.id, result.reason) for result in results if result.verdict != "pass"] == []

@@ -282,7 +282,7 @@ class SpoolAndFeed(RuleBasedStateMachine):
 
 TestSpoolAndFeed = SpoolAndFeed.TestCase
 TestSpoolAndFeed.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
