@@ -1,6 +1,6 @@
 """What shows between processes: those of one launch, of one run, of one file, and what they leave for each other.
 
-EMT-7.4, EMT-7.5, EVT-RUN_START-4, EVT-RUN_START-6, EVT-TAGS-3, RST-1.3, STR-3.3.
+CTL-16.4 to CTL-16.6, EMT-7.4, EMT-7.5, EVT-RUN_START-4, EVT-RUN_START-6, EVT-TAGS-3, RST-1.3, STR-3.3.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def add_to(g: Emitting) -> None:
     file_cases(g)
     fork_cases(g)
     framework_cases(g)
+    certificate_cases(g)
 
 
 def local(*calls: Json, **more: Any) -> Json:
@@ -72,10 +73,9 @@ def repository_cases(g: Emitting) -> None:
             kills="emitter-sends-git-credentials" if name != "a-user-before-a-colon" else "emitter-keeps-git-users",
         )  # fmt: skip
     for name, url in (("ssh", "ssh://git@example.org/r.git"), ("before-a-colon", "git@example.org:team/r.git")):
-        told = {"$optional": {"$optional": {"git_repo": {"$optional": {"$re": r"example\.org"}}}}}
         add(
-            g, f"repository-of-git-{name}", "EVT-RUN_START-4", "the user git says nothing, and may stay",
-            *started_in(url, {"$rewind": True}, saw("run_start", 1, source=told)), needs="folders",
+            g, f"repository-of-git-{name}", "EVT-RUN_START-4", "the user git says nothing, and may stay or go",
+            *started_in(url), needs="folders", kills="emitter-no-run-start",
         )  # fmt: skip
 
 
@@ -236,5 +236,60 @@ def framework_cases(g: Emitting) -> None:
         step["request"]["baits"] = True
         add(
             g, f"no-framework-for-{name}", "EMT-7.5", "a training without one must not load it for its rank", step,
-            needs="frameworks", kind=kind, kills="emitter-imports-a-framework" if name == "no-rank" else "",
+            needs="frameworks", kind=kind, kills="emitter-imports-a-framework",
         )  # fmt: skip
+
+
+def certificate_cases(g: Emitting) -> None:
+    """CTL-16.4 to CTL-16.6."""
+    env = {"XTRACK_TRANSPORT": "tcp", "XTRACK_HOST": "127.0.0.1", "XTRACK_PORT": "@port@"}
+
+    def trusting(case_id: str, clauses: str, why: str, certificate: str, hears: bool, **more: Any) -> None:
+        options = {name: f"@{more.pop(name)}@" for name in ("authority", "fingerprint") if name in more}
+        steps = (begin(run_id="a", tls=True, **options), call("end", timeout=8 if hears else 1))
+        run = process(*steps, env=env, descriptors={}, collector={"certificate": certificate, "hears": hears})
+        more = ({} if hears else {"kind": "invalid"}) | more | {"needs": "certificates"}
+        add(g, case_id, clauses, why, run, **more)
+
+    checked = {"authority": "authority"}
+    trusting(
+        "certificate-of-the-authority", "CTL-16.4 CTL-16.7", "its signer is trusted, and it names the host", "signed",
+        True, **checked, kills="emitter-trusts-nobody",
+    )  # fmt: skip
+    for name, certificate, why in (
+        ("of-a-stranger", "stranger", "it has signed itself, and anybody can do that"),
+        ("of-another-host", "elsewhere", "the authority vouches for it, at another place"),
+    ):
+        trusting(
+            f"certificate-{name}", "CTL-16.4", why, certificate, False, **checked, kills="emitter-trusts-anybody",
+        )  # fmt: skip
+    trusting(
+        "certificate-that-expired", "CTL-16.4", "the authority vouched for it until 2021", "expired", False, **checked,
+        kind="boundary", kills="emitter-trusts-anybody",
+    )  # fmt: skip
+    trusting(
+        "certificate-by-fingerprint", "CTL-16.4 CTL-16.5 CTL-16.6", "whoever signed it", "stranger", True,
+        fingerprint="fingerprint", kills="emitter-checks-signers-of-pinned-certificates",
+    )  # fmt: skip
+    for form in ("in capitals", "with colons", "with spaces"):
+        trusting(
+            f"fingerprint-{form.replace(' ', '-')}", "CTL-16.5", "as other tools print it", "stranger", True,
+            fingerprint=f"fingerprint {form}", kind="boundary", kills="emitter-one-form-of-fingerprints",
+        )  # fmt: skip
+    trusting(
+        "fingerprint-but-for-a-digit", "CTL-16.4 CTL-16.5 CTL-16.6", "the certificate is another one", "stranger", False,
+        fingerprint="fingerprint but for a digit", kills="emitter-trusts-any-fingerprint",
+    )  # fmt: skip
+    trusting(
+        "fingerprint-cut-off", "CTL-16.5", "40 digits of it are none", "stranger", False,
+        fingerprint="fingerprint cut off", kills="emitter-takes-short-fingerprints",
+    )  # fmt: skip
+    trusting(
+        "fingerprint-of-an-odd-certificate", "CTL-16.6", "whatever it says of its signer, host and dates", "odd", True,
+        fingerprint="fingerprint", kind="boundary", kills="emitter-checks-signers-of-pinned-certificates",
+    )  # fmt: skip
+    trusting(
+        "fingerprint-and-an-authority", "CTL-16.6 CTL-16.4",
+        "the authority vouches for this one, but one certificate is trusted, and it is no other", "signed", False,
+        authority="authority", fingerprint="fingerprint but for a digit", kills="emitter-authority-before-fingerprint",
+    )  # fmt: skip

@@ -92,6 +92,7 @@ def cases() -> Emitting:
     g = Emitting("ems")
     keeping_cases(g)
     lock_cases(g)
+    looking_cases(g)
     mailbox_cases(g)
     note_cases(g)
     orphan_cases(g)
@@ -113,6 +114,7 @@ def keeping_cases(g: Emitting) -> None:
     add(
         g, "kept-in-the-spool", "DLV-8.1 DLV-8", "all of it lies there before anything is sent",
         begin(), {**metric("m@n@"), "times": 50}, spool(saw("metric", 3, key="m0"), saw("metric", 52, key="m49")),
+        kills="emitter-spools-a-part",
     )  # fmt: skip
     add(
         g, "read-from-the-spool", "DLV-8.1 DLV-8.2", "what is damaged there can't be sent: nobody has it any more",
@@ -132,13 +134,14 @@ def lock_cases(g: Emitting) -> None:
     """RST-6.5, DLV-8.4."""
     for name, options in (("with-a-collector", {}), ("without-a-collector", LOCAL)):
         add(
-            g, f"alive-{name}", "RST-6.5 RST-6.6", "its lock is held from before its first record",
+            g, f"alive-{name}", "RST-6.5 RST-6.6 RST-6.15", "its lock is held from before its first record",
             begin(**options), SIDS, held("lock"), metric(), held("lock"), needs="locks",
-            kills="emitter-holds-no-lock",
+            kills="emitter-holds-no-lock emitter-locks-otherwise",
         )  # fmt: skip
     add(
         g, "alive-to-the-end", "RST-6.5", "and until its end",
         begin(**LOCAL), SIDS, call("end"), held("lock", locked=False), needs="locks", kind="boundary",
+        kills="emitter-never-lets-go",
     )  # fmt: skip
     add(
         g, "locked-while-it-ships", "DLV-8.4", "nobody else ships the stream meanwhile",
@@ -146,22 +149,49 @@ def lock_cases(g: Emitting) -> None:
         kills="emitter-ships-without-a-lock",
     )  # fmt: skip
     add(
-        g, "locked-while-it-is-shipped-later", "DLV-8.4", "whoever does it",
+        g, "locked-while-it-is-shipped-later", "DLV-8.4 RST-6.15", "whoever does it",
         begin(**LOCAL), metric(), FORGET, ship(), session(), expect(saw("metric")), held("shipping"),
         ack("all"), SUCCESS, held("shipping", locked=False), needs="locks shipping", kind="boundary",
         kills="emitter-ships-without-a-lock",
     )  # fmt: skip
     add(
-        g, "locked-by-another", "DLV-8.4 DLV-9.1 DLV-9.2", "another process ships it: it is left alone",
+        g, "locked-by-another", "DLV-8.4 DLV-9.1 DLV-9.2 RST-6.15 RST-6.17", "another process ships it: it is left alone",
         begin(**LOCAL), metric(), SIDS, FORGET, put({"path": "spool/a/@sid@.shipping", "locked": True}), ship(),
         do("offered"), NO_SUCCESS, never(saw("open"), saw("metric")), needs="locks shipping", kind="invalid",
-        kills="emitter-ships-what-is-locked",
+        kills="emitter-ships-what-is-locked emitter-locks-otherwise",
     )  # fmt: skip
     add(
-        g, "not-locked-any-more", "DLV-8.4 DLV-9", "the other one is gone",
+        g, "not-locked-any-more", "DLV-8.4 DLV-9 RST-6.17", "the other one is gone",
         begin(**LOCAL), metric(), SIDS, FORGET, put({"path": "spool/a/@sid@.shipping", "locked": True}),
         put({"path": "spool/a/@sid@.shipping", "locked": False}), ship(), session(), expect(saw("metric")),
-        ack("all"), SUCCESS, needs="locks shipping", kind="boundary",
+        ack("all"), SUCCESS, needs="locks shipping", kind="boundary", kills="emitter-ships-nothing-later",
+    )  # fmt: skip
+
+
+def looking_cases(g: Emitting) -> None:
+    """RST-6.16, RST-6.17."""
+    gone = [*of("gone", begin(), metric("before")), spool({"t": "run_start", "m": {"sid": {"$bind": "old"}}}),
+            *of("gone", FORGET)]  # fmt: skip
+    lock = "spool/a/@old@.lock"
+    adopted = [begin(), CONNECT, HELLO, WELCOME,
+               {**expect({"t": "open", "p": {"sid": {"$not": "@old@", "$bind": "own"}}}), "anywhere": True},
+               acked("own", 0)]  # fmt: skip
+    add(
+        g, "somebody-looks-as-well", "RST-6.16 DLV-8.8", "two who only look don't take each other for the emitter",
+        *gone, put({"path": lock, "locked": "shared"}), *adopted,
+        {**expect({"t": "open", "p": {"sid": "@old@"}}), "anywhere": True}, needs="locks", level="SHOULD",
+        kills="emitter-looks-exclusively",
+    )  # fmt: skip
+    add(
+        g, "it-looked-and-let-go", "RST-6.16", "the lock is there for who takes it next",
+        *gone, *adopted, tick(12_000, 1000), put({"path": lock, "locked": True}), see({"path": lock, "locked": True}),
+        needs="locks", kind="boundary", kills="emitter-looks-and-keeps-it",
+    )  # fmt: skip
+    add(
+        g, "somebody-has-only-looked", "RST-6.17 DLV-8.4", "for a moment, which is no reason to leave it alone",
+        begin(**LOCAL), metric(), SIDS, FORGET, put({"path": "spool/a/@sid@.shipping", "locked": "briefly"}), ship(),
+        session(), expect(saw("metric")), ack("all"), SUCCESS, needs="locks shipping", level="SHOULD",
+        kills="emitter-doesnt-try-again",
     )  # fmt: skip
 
 
@@ -197,6 +227,7 @@ def mailbox_cases(g: Emitting) -> None:
         g, "what-is-no-command", "RST-7.4 EMT-3.1 RST-7.3", "a mailbox may hold anything: no call raises, nothing is answered",
         begin(**LOCAL), SIDS,
         put({"path": "spool/a/commands/c0.json", "parts": [{"text": "{"}]}), look(), metric(), none, kind="invalid",
+        kills="emitter-raises-on-bad-commands",
     )  # fmt: skip
     for name, before, kind in (("yesterday", day, "invalid"), ("a-minute-before", 60 * second, "boundary")):
         add(
@@ -223,7 +254,7 @@ def note_cases(g: Emitting) -> None:
     add(
         g, "a-cursor-of-what-was-sent", "DLV-8.6 RST-9", "the usual one, of whose stream a note is kept",
         begin(), metric(), session(), expect(saw("metric", 3)), ack(2), tick(3000),
-        noted(to={"$any": True}, acked=2),
+        noted(to={"$any": True}, acked=2), kills="emitter-keeps-no-notes",
     )  # fmt: skip
     add(
         g, "sent-to-a-plain-peer-long-ago", "DLV-8.9 VER-3.3 RST-9", "a second and more: it has probably come",
@@ -318,7 +349,7 @@ def later_cases(g: Emitting) -> None:
         "shipped-twice", "DLV-9 DLV-8.2", "from the collector's cursor: nothing changes",
         *run, ship(), session(), expect(*events), ack("all"), SUCCESS, FORGET, ship(),
         do("connect", if_wanted=True), HELLO, WELCOME, do("opened"), ack(3), SUCCESS, never(saw("metric")),
-        kind="boundary",
+        kind="boundary", kills="emitter-ships-nothing-later",
     )  # fmt: skip
     later(
         "shipped-in-part-before", "DLV-9 DLV-8.2", "what the collector has, it isn't sent again",
@@ -333,7 +364,7 @@ def later_cases(g: Emitting) -> None:
     )  # fmt: skip
     later(
         "shipped-to-nobody", "DLV-9.2 DLV-9", "no collector, no success",
-        *run, ship(), do("refuse"), NO_SUCCESS, kind="invalid",
+        *run, ship(), do("refuse"), NO_SUCCESS, kind="invalid", kills="emitter-reports-success-without-a-collector",
     )  # fmt: skip
     later(
         "shipped-and-refused", "DLV-9.2", "what was refused is told",
@@ -400,6 +431,7 @@ def left_alone_cases(g: Emitting) -> None:
     apart(
         "its-own-sender-is-gone", "and so is its right",
         *of("run", begin(), metric("m3"), FORGET), ship(), session(), expect(saw("metric", 3)), ack("all"), SUCCESS,
+        kills="emitter-ships-nothing-later",
     )  # fmt: skip
 
 
@@ -409,7 +441,7 @@ def disk_cases(g: Emitting) -> None:
     durable = call("flush", until="durable", timeout=5)
     add(
         g, "durable", "DLV-2 DLV-4", "the disk has it", begin(**LOCAL), metric(), durable, is_("returned", value=True),
-        needs="disk",
+        needs="disk", kills="emitter-never-durable",
     )  # fmt: skip
     add(
         g, "not-durable", "DLV-2 DLV-4", "the disk refuses to be forced",
@@ -443,6 +475,7 @@ def disk_cases(g: Emitting) -> None:
         g, "logged-after-a-failure", "DLV-2.1 DLV-1", "the run goes on, and nothing of it is lost",
         begin(**LOCAL), metric("m3"), refuses, durable, metric("m4"), forces, metric("m5"),
         spool(saw("metric", 3), saw("metric", 4), saw("metric", 5)), needs="disk",
+        kills="emitter-stops-after-a-failed-disk",
     )  # fmt: skip
 
     def room(total: int, free: int) -> Json:
@@ -459,12 +492,12 @@ def disk_cases(g: Emitting) -> None:
             g, f"enough-room-on-a-{name}-disk", "DLV-5.2 DLV-7", "a bit more than that: it is used",
             begin(), room(total, least + 1_000_000), tick(2000), metric("m3"), do("counts", are={"dropped": 0}),
             session(), expect(saw("metric", 3)), kind="boundary", level="SHOULD", needs="disk",
-            kills="emitter-leaves-too-much-room" if name == "large" else "",
+            kills="emitter-leaves-too-much-room",
         )  # fmt: skip
     add(
         g, "room-of-a-local-run", "DLV-5.2", "it waits for no collector, and may use what there is",
         begin(**LOCAL), room(GIB, 1_000_000), tick(2000), metric("m3"), do("counts", are={"dropped": 0}),
-        spool(saw("metric", 3)), level="SHOULD", needs="disk",
+        spool(saw("metric", 3)), level="SHOULD", needs="disk", kills="emitter-leaves-room-always",
     )  # fmt: skip
     full = do("full", full=True)
     for name, options in (("", LOCAL), ("-with-a-collector", {})):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from swapped import Edit
 
+COMMANDS = "emitter/commands.py"
+ENDPOINT = "net/endpoint.py"
 FILE = "transport/file.py"
 LANE = "sender/lane.py"
 LAUNCH = "emitter/launch.py"
 LINK = "sender/link.py"
 LOCAL = "transport/local.py"
+LOCKS = "spool/locks.py"
 MAILBOX = "spool/mailbox.py"
 RANKS = "emitter/ranks.py"
 REMOTE = "transport/remote.py"
@@ -17,12 +20,14 @@ STREAM = "emitter/stream.py"
 SURROUNDINGS = "emitter/surroundings.py"
 SYNC = "sender/sync.py"
 TELLING = "cli/sync.py"
+TLS = "net/tls.py"
+TLS_CHANNEL = "net/tls_channel.py"
 TRACKER = "emitter/tracker.py"
 VALUES = "emitter/values.py"
 WRITER = "spool/writer.py"
 
 RESUME = "resume=Resume(resumed, rewind) if resumed else None,"
-ACQUIRED = "            if not lock.acquire():\n                return False\n        except OSError:\n"
+ACQUIRED = "            if not lock.acquire_soon():\n                return False\n        except OSError:\n"
 ORPHAN = "                lane.passive = True\n                self._seen.add(stream)\n"
 OWN = "        lane.take()  # the session id is new: nobody else can have it\n"
 NEXT = "            if item is None:\n                item = self._peeked = self.feed.next()\n"
@@ -43,6 +48,7 @@ _pid = [_os.getpid()]
 _os.register_at_fork(after_in_child=lambda: _pid.__setitem__(0, _os.getpid()))
 os = SimpleNamespace(getpid=lambda: _pid[0], urandom=_os.urandom)
 """
+TRUSTED = '        _load_ca(context, options.ca, "XTRACK_TLS_CA")\n'
 ALONE = "    environ = os.environ if environ is None else environ\n    alone: Rank"
 LOADED = '    with __import__("contextlib").suppress(ImportError):\n        __import__("jax")\n'
 
@@ -69,11 +75,49 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-forks-by-hooks-alone": ((STREAM, "import os\n", HOOKED),),
     "emitter-imports-a-framework": ((RANKS, ALONE, f"{LOADED}{ALONE}"),),
+    "emitter-trusts-anybody": (
+        (TLS, TRUSTED, f"{TRUSTED}        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n"),
+    ),
+    "emitter-trusts-nobody": ((TLS, TRUSTED, "        pass\n"),),
+    "emitter-checks-signers-of-pinned-certificates": (
+        (TLS, "    if options.fingerprint:\n        context.ch", "    if False:\n        context.ch"),
+    ),
+    "emitter-one-form-of-fingerprints": ((ENDPOINT, 'digits = re.sub(r"[:\\s]", "", digits).lower()\n', "pass\n"),),
+    "emitter-takes-short-fingerprints": (
+        (ENDPOINT, '    if re.fullmatch(r"[0-9a-f]{64}", digits):\n', "    if True:\n"),
+        (TLS, "return hmac.compare_digest(fingerprint(der), pinned)", "return fingerprint(der).startswith(pinned)"),
+    ),
+    "emitter-authority-before-fingerprint": (
+        (ENDPOINT, "fingerprint=None if settings.tls_fingerprint is None else",
+         "fingerprint=None if settings.tls_fingerprint is None or settings.tls_ca else"),
+    ),
+    "emitter-trusts-any-fingerprint": (
+        (TLS_CHANNEL, "        if tls.fingerprint and not matches(der, tls.fingerprint):\n", "        if False:\n"),
+    ),
     # -------------------------------------------------------------------------------------- the spool
     "emitter-keeps-events-in-memory": (
         (REMOTE, SENT, f"{KEPT}{SENT}"),
         (LANE, NEXT, NEXT + REMEMBERED),
     ),
+    "emitter-spools-a-part": (
+        (REMOTE, "        super().send(seq, payload)\n", "        _ = seq < 40 and super().send(seq, payload)\n"),
+    ),
+    "emitter-never-lets-go": ((WRITER, "            self._lock.release()\n", "            pass\n"),),
+    "emitter-keeps-no-notes": (
+        (LANE, "                write_note(self.run_dir, self.stream, self.note)\n", "                pass\n"),
+    ),
+    "emitter-raises-on-bad-commands": (
+        (MAILBOX, "except (OSError, DecodeError):\n            return  #", "except OSError:\n            return  #"),
+        (COMMANDS, "except Exception as error:  # noqa: BLE001 - a transport of", "except OSError as error:  #"),
+    ),
+    "emitter-locks-otherwise": ((LOCKS, "            fcntl.flock(fd, (", "            fcntl.lockf(fd, ("),),
+    "emitter-looks-exclusively": (
+        (LOCKS, "        return not _try_lock(fd, shared=True)\n", "        return not _try_lock(fd, shared=False)\n"),
+    ),
+    "emitter-looks-and-keeps-it": (
+        (LOCKS, "        return None\n    finally:\n        os.close(fd)\n", "        return None\n"),
+    ),
+    "emitter-doesnt-try-again": ((LANE, "lock.acquire_soon()", "lock.acquire()"),),
     "emitter-holds-no-lock": (
         (WRITER, "                self._take_lock(self._lock)\n", "                self._lock = None\n"),
     ),
@@ -104,6 +148,10 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-reports-success-when-sent": (
         (SYNC, "max(lane.note.acked, lane.note.unconfirmed if self.is_plain else 0) >= target", "target >= 0"),
     ),
+    "emitter-reports-success-without-a-collector": (
+        (SYNC, "            raise TransportError(url, problem.reason, problem.cure)\n",
+         "            self.lanes.clear()\n            self._waiting.clear()\n"),
+    ),
     "emitter-hides-refusals": (
         (TELLING, 'f"run {stream.stream.run_id}: refused for good: {code}, {number} events"', '""'),
     ),
@@ -115,6 +163,16 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     # -------------------------------------------------------------------------------------- the disk
     "emitter-durable-without-the-disk": ((LOCAL, "            writer.sync()\n", "            pass\n"),),
+    "emitter-never-durable": (
+        (LOCAL, "        return True\n\n    def make_room", "        return False\n\n    def make_room"),
+    ),
+    "emitter-stops-after-a-failed-disk": (
+        (WRITER, "                if segment is self._current:\n                    self._retire()\n",
+         "                self._retire()\n                self._closed = True\n"),
+    ),
+    "emitter-leaves-room-always": (
+        (LOCAL, "Reserve(self._dir.root) if self.is_buffer else None", "Reserve(self._dir.root)"),
+    ),
     "emitter-trusts-a-failed-disk": (
         (WRITER, "            self._rescue_all()\n            while True:\n",
          "            self._doubtful.clear()\n            while True:\n"),

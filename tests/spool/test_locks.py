@@ -37,6 +37,17 @@ def fork():
         return os.fork()
 
 
+def test_who_only_looks_is_waited_for(tmp_path):
+    looking, lock = FileLock(tmp_path / "l"), FileLock(tmp_path / "l")
+    assert looking.acquire()
+    began = time.monotonic()
+    assert not lock.acquire_soon(0.02)
+    assert time.monotonic() >= began + 0.02
+    threading.Timer(0.02, looking.release).start()
+    assert lock.acquire_soon(10.0)
+    lock.release()
+
+
 def test_a_live_process_holds_its_lock_until_kill_9(tmp_path):
     path = tmp_path / "x.lock"
     assert is_locked(path) is False

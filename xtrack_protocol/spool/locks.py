@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from typing_extensions import Self
 
@@ -46,6 +47,8 @@ else:
 
 
 _FLAGS = getattr(os, "O_CLOEXEC", 0)
+LOOK_SECONDS: Final = 0.1
+"""How long somebody may hold a lock who only looks whether another does."""
 
 
 class FileLock:
@@ -73,6 +76,15 @@ class FileLock:
             else:
                 os.close(fd)
         return taken
+
+    def acquire_soon(self, seconds: float = LOOK_SECONDS) -> bool:
+        """Try for a moment to take the lock: somebody may only have looked. Raises OSError as above. spec: RST-6.17"""
+        deadline = time.monotonic() + seconds
+        while not self.acquire():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.001)
+        return True
 
     @contextmanager
     def waiting(self, timeout: float = 10.0) -> Iterator[None]:

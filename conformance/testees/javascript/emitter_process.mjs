@@ -39,10 +39,15 @@ async function make({ call, request, arguments: given }) {
     emitter.takeCommands();
   } else if (call === "flush" || call === "end") {
     const timeout = values.get("timeout") === undefined ? undefined : Number(values.get("timeout"));
-    await new Promise((done) => {
-      if (call === "flush") emitter.flush(values.get("until"), timeout, done);
-      else emitter.end({ status: values.get("status"), error: values.get("error"), timeout }, done);
-    });
+    const awake = setInterval(() => {}, 1000); // nothing of the emitter's keeps a program from ending
+    try {
+      await new Promise((done) => {
+        if (call === "flush") emitter.flush(values.get("until"), timeout, done);
+        else emitter.end({ status: values.get("status"), error: values.get("error"), timeout }, done);
+      });
+    } finally {
+      clearInterval(awake);
+    }
   } else CALLS[call](emitter, values);
 }
 

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
+import { connect as connectSecurely } from "node:tls";
 import { homedir, hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 
@@ -174,21 +175,42 @@ function resumeOf(settings, root, worker, launched) {
   return new Map(streams.length > 0 ? [["sids", streams.map(({ sid }) => sid)]] : []);
 }
 
+/**
+ * CTL-16.4 to CTL-16.6: how a connection comes about, in TLS where that is asked for. Nothing is told of one whose other end has another
+ * certificate; `ready` is called of all others.
+ */
+function dial(target, { tls, authority, fingerprint }, ready) {
+  if (!tls) {
+    const made = connect(target);
+    made.on("connect", ready);
+    return made;
+  }
+  const pinned = fingerprint?.replace(/[: ]/g, "").toLowerCase();
+  // A pinned one is trusted whatever it says of its signer, host and dates.
+  const trust = pinned === undefined ? { ca: authority } : { rejectUnauthorized: false };
+  const made = connectSecurely({ ...target, ...trust, minVersion: "TLSv1.2" });
+  made.on("secureConnect", () => {
+    const shown = createHash("sha256").update(made.getPeerCertificate().raw).digest("hex");
+    if (pinned === undefined || pinned === shown) ready();
+    else made.destroy();
+  });
+  return made;
+}
+
 /** Real connections, for tcp and unix. */
-function lineTo(target, url) {
+function lineTo(target, url, given = {}) {
   let socket = null;
   const line = {
     url,
     link: null,
     want() {
-      const made = connect(target);
-      socket = made;
-      made.unref();
       let open = false;
-      made.on("connect", () => {
+      const made = dial(target, given, () => {
         open = true;
         line.link.connected(made.remoteAddress ?? "127.0.0.1");
       });
+      socket = made;
+      made.unref();
       made.on("data", (bytes) => socket === made && line.link.receive(bytes));
       made.on("error", () => {});
       made.on("close", () => {
@@ -232,7 +254,7 @@ export function start(given = {}, env = process.env) {
     quiet,
   };
   const clock = new RealClock();
-  const { places, line } = transport(settings, root, clock, warn);
+  const { places, line } = transport(settings, root, clock, warn, given);
   const emitter = new Emitter({
     options,
     clock,
@@ -248,7 +270,9 @@ export function start(given = {}, env = process.env) {
   return emitter;
 }
 
-function transport(settings, root, clock, warn) {
+function transport(settings, root, clock, warn, given) {
+  if (given.fingerprint !== undefined && !/^[0-9a-f]{64}$/i.test(given.fingerprint.replace(/[: ]/g, "")))
+    throw new Misconfigured("a fingerprint is a SHA-256: 64 hexadecimal digits");
   const spoolOf = (collector) => (stream) => new SpoolPlace(root, stream, clock, { collector, locks: true });
   const spool = spoolOf(true);
   const wrapped = (make) => (stream) => {
@@ -271,7 +295,7 @@ function transport(settings, root, clock, warn) {
       return { places: wrapped((stream) => descriptor(3, stream)), line: null };
     case "tcp": {
       const [host, port] = [settings.host ?? "localhost", settings.port ?? 9999];
-      return { places: wrapped(spool), line: lineTo({ host, port }, `tcp://${host}:${port}`) };
+      return { places: wrapped(spool), line: lineTo({ host, port }, `${given.tls ? "tls" : "tcp"}://${host}:${port}`, given) };
     }
     case "unix": {
       const path = settings.socket ?? "/tmp/xtrack.sock";

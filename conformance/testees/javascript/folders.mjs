@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync,
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-import { hold, isHeld } from "./locks.mjs";
+import { hold, holdBriefly, holdShared, isHeld } from "./locks.mjs";
 
 const folders = new Map();
 const held = new Map();
@@ -29,7 +29,8 @@ function put(path, { bytes, at, locked }) {
   if (locked === undefined) return;
   held.get(path)?.();
   held.delete(path);
-  if (locked) held.set(path, hold(path));
+  if (locked === "briefly") holdBriefly(path);
+  else if (locked) held.set(path, (locked === "shared" ? holdShared : hold)(path));
 }
 
 /** Only these are ever locked; to ask of every file would cost a process each. */

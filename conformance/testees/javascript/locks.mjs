@@ -1,6 +1,6 @@
 /** Exclusive locks on files (RST-6.5, DLV-8.4), by flock(1): Node has none of its own. They end with their process. */
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 
 // RST-6.17: somebody may only have looked.
@@ -14,6 +14,19 @@ export function hold(path) {
   if (flock(file, "-x") === 0) return () => closeSync(file);
   closeSync(file);
   return null;
+}
+
+/** Has another process hold it for a moment; it does when this returns. */
+export function holdBriefly(path) {
+  spawn("flock", ["-x", path, "sleep", "0.02"], { stdio: "ignore" });
+  for (let tries = 0; tries < 20 && !isHeld(path); tries += 1);
+}
+
+/** Holds it shared, as whoever only looks; gives what ends that. */
+export function holdShared(path) {
+  const file = openSync(path, "a+", 0o600);
+  flock(file, "-s");
+  return () => closeSync(file);
 }
 
 export function isHeld(path) {

@@ -39,6 +39,7 @@ const HELLO = {
     folders: true,
     shipping: true,
     disk: true,
+    certificates: true,
     locks: true,
     // of a server
     keys: true,

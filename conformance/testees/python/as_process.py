@@ -160,6 +160,7 @@ class Program:
 
         given = untagged(call.get("arguments", {"t": "obj", "v": []}))
         if call["call"] == "start":
+            trust(given)
             self.run = Tracker.start_run(**{ours: given[name] for name, ours in RUN_OPTIONS.items() if name in given})
         elif call["call"] == "annotate":
             run = Tracker.attach(given["run_id"])
@@ -189,6 +190,17 @@ class Program:
         """Make calls in a thread."""
         for call in calls:
             self.one(call)
+
+
+def trust(given: dict[str, Any]) -> None:
+    """Have the emitter speak TLS, and trust whom it is told to."""
+    if given.get("tls"):
+        os.environ["XTRACK_TLS"] = "1"
+    if "authority" in given:
+        Path("authority.pem").write_text(given["authority"])
+        os.environ["XTRACK_TLS_CA"] = str(Path("authority.pem").absolute())
+    if "fingerprint" in given:
+        os.environ["XTRACK_TLS_FINGERPRINT"] = given["fingerprint"]
 
 
 def move(request: dict[str, Any]) -> None:

@@ -8,8 +8,12 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
+
+BRIEFLY = 0.02
+"""Seconds."""
 
 
 class Folders:
@@ -56,8 +60,20 @@ class Folders:
             if held is not None:
                 os.close(held)
             if entry["locked"]:
-                self.held[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self.held[path], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.hold(path, entry["locked"])
+
+    def hold(self, path: Path, how: bool | str) -> None:
+        """Hold a file's lock, where nobody else does: until it is let go of, or ``briefly``; ``shared``, or alone."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if how == "shared" else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return
+        if how == "briefly":
+            threading.Timer(BRIEFLY, os.close, [fd]).start()
+        else:
+            self.held[path] = fd
 
     def forget(self, name: str) -> None:
         """Throw a folder away."""

@@ -50,6 +50,7 @@ HELLO = {
         "disk": True,
         "scalars": True,
         "frameworks": True,
+        "certificates": True,
         "keys": True,
         "commands": True,
         "follow": True,

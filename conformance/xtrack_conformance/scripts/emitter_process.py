@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from xtrack_conformance.cases import Step, build
 from xtrack_conformance.protocol import BadAnswer
+from xtrack_conformance.scripts.emitter_tls import SecureCollector, names_for
 from xtrack_conformance.scripts.following import Broken, Follower, Line, Written
 from xtrack_conformance.scripts.matching import fits, substitute
 from xtrack_conformance.values import shown, tag
@@ -19,6 +20,26 @@ Talk = Generator[Json, Json, None]
 def process(script: Any, step: Step) -> Talk:
     """Run a process, and see how it ended, what stood on which descriptor or file, and what it told."""
     script.processes += 1
+    collector = SecureCollector(step["collector"]["certificate"]) if "collector" in step else None
+    if collector is not None:
+        script.names |= names_for(step["collector"]["certificate"]) | {"port": str(collector.port)}
+    try:
+        yield from _run(script, step)
+    finally:
+        if collector is not None:
+            collector.close()
+    if collector is not None:
+        _check_heard(collector.heard, step["collector"])
+
+
+def _check_heard(heard: list[str], wanted: Json) -> None:
+    if wanted["hears"] and "run_end" not in heard:
+        raise Broken("the run didn't come through TLS", "", expected="hello to run_end", got=shown(heard))
+    if not wanted["hears"] and heard:
+        raise Broken("it was sent to whoever has another certificate", "", expected="nothing", got=shown(heard))
+
+
+def _run(script: Any, step: Step) -> Talk:
     request = {"op": "emit.process", "session": f"{script.name} {script.processes}", "env": {}, "descriptors": {}}
     request |= {"stdin": "", "ending": "return", **substitute(step["request"], script.names)}
     calls: list[Json] = substitute(step["request"]["calls"], script.names)
