@@ -167,7 +167,7 @@ def _acking(group: Group) -> None:
         stored("r", held(R, seqs(R, 1), seqs(R, 3), lost=[[2, 2]])), kind="boundary", level="SHOULD",
         kills="bad-frame-forgotten")  # fmt: skip
     add("ctl-ack-bad-frame-class", "CTL-3.9 ERR-1 CTL-3.12", "its code is the class of the error", *session(R),
-        send("w", seqs(R, 1), raw("{"), seqs(R, 3)), acked("w", ack(R, 3, [2, "bad_json"])), kind="valid",
+        send("w", seqs(R, 1), raw("{"), seqs(R, 3)), acked("w", ack(R, 3, [2, "bad_json"])), kind="invalid",
         level="SHOULD", kills="bad-frame-forgotten bad-frames-are-gaps")  # fmt: skip
     add("ctl-ack-bad-frame-costs-itself", "ERR-4 CTL-3 FRM-5.4", "whatever becomes of it, its neighbours are stored",
         *session(R), send("w", seqs(R, 1), raw("{"), seqs(R, 3)), in_time("r", held(R, seqs(R, 1), seqs(R, 3), lost="any")),
