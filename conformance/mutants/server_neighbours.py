@@ -93,12 +93,19 @@ def _holds_nul(p: Patches) -> None:
 def _one_by_one(p: Patches) -> None:
     """Look at the next connection when the one before has said what it is."""
 
-    async def let_in(original: Any, self: Any, *args: Any) -> None:
+    async def let_in(original: Any, self: Any, sock: Any, *args: Any) -> None:
         lock = self.__dict__.setdefault("lock", asyncio.Lock())
-        async with lock:
-            await original(self, *args)
+        try:
+            await lock.acquire()
+        except asyncio.CancelledError:  # the server ends
+            sock.close()
+            raise
+        try:
+            await original(self, sock, *args)
             while any(not one.is_known and not one.session.is_over for one in self._server._connections):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+        finally:
+            lock.release()
 
     p.around(Reception, "_let_in", let_in)
 
