@@ -7,6 +7,27 @@ import sys
 from generate.dsl import INT64_MAX, INT64_MIN, Group, Json, Piece, bad, dump, event, good, log, metric, param
 from generate.evt import full, minimal
 from generate.packing import Packed, array, pack, packed_log, packed_metric, packed_param, raw
+from generate.serving import (
+    R,
+    ack,
+    acked,
+    closed,
+    connect,
+    expect,
+    flat,
+    frame,
+    hello,
+    join,
+    octets,
+    one,
+    open_,
+    published,
+    quiet,
+    send,
+    seqs,
+    start,
+    subscribe,
+)
 from xtrack_conformance.slots import CONTROL, EVENTS
 from xtrack_conformance.values import tag
 
@@ -23,6 +44,7 @@ def cases(g: Packed) -> None:
     _unwritable(g)
     _too_large(g)
     _not_chosen(g)
+    _server(g)
     _connection(g)
 
 
@@ -122,6 +144,29 @@ def _not_chosen(g: Packed) -> None:
         g.recording(f"msg-recording-{name}", "MSG-1.3 FRM-6.3", "the shortest MessagePack there is costs its frame alone", pieces[0], or_pieces=pieces[1:], kind="boundary", kills="recordings-of-messagepack")
     pieces = [[good(log(seq=1)), bad(packed, class_), good(log(seq=3))] for class_ in ("bad_utf8", "bad_json")]
     g.recording("msg-recording-event", "MSG-1.3 FRM-6.3", "nor does a whole event in MessagePack stand in a recording", pieces[0], or_pieces=pieces[1:], kind="invalid", kills="recordings-of-messagepack")
+
+
+def _server(g: Packed) -> None:
+    """Add what servers are asked, whichever codec they choose."""
+    would_like, chosen = hello(codecs=["msgpack", "json"]), frame("welcome", codec={"$in": ["msgpack", "json"]})
+
+    def asks(conn: str) -> list[Json]:
+        return [connect(conn), send(conn, would_like), expect(conn, chosen)]
+
+    def script(case_id: str, clauses: str, why: str, *steps: Json | list[Json], **more: object) -> None:
+        g.script(f"msg-server-{case_id}", "server", clauses, why, *flat(*steps), **more)
+
+    writes = [join("w"), open_("w", R)]
+    script("json-after-welcome", "MSG-2.1 VER-2.6 MSG-1", "whatever it chose, it takes JSON, and answers in what it chose", start(), asks("w"), open_("w", R), send("w", seqs(R, 1, 3)), acked("w", ack(R, 3)), quiet("w"), kills="server-takes-no-json server-answers-in-json server-welcomes-in-it")
+    script("nothing-asked", "MSG-1.1 VER-2.2 VER-2.6", "who names no codec gets JSON", start(), connect("w"), send("w", hello(codecs=None)), expect("w", frame("welcome", codec="json")), open_("w", R), send("w", seqs(R, 1)), acked("w", ack(R, 1)), quiet("w"), kind="boundary", kills="server-unasked server-chooses-it-unasked")
+    script("reject", "VER-2.6 FRM-5.1", "reject is JSON, whatever was chosen", start(), asks("w"), open_("w", R), send("w", octets("ff ff ff ff")), closed("w", may_reject=["*"]), kind="invalid", kills="server-rejects-in-it")
+    later = one("metric", {"run_id": "r", "key": "k", "value": 0.5, "later": [1.5, {"a": None}]}, seq=4, of=R)
+    script("publishes", "VER-2.6 CTL-11.2", "events come in what was chosen, members that nobody knows and all", start(), *writes, send("w", seqs(R, 1, 3), later), acked("w", ack(R, 4)), asks("s"), send("s", subscribe("r", 0)), published("s", seqs(R, 1, 3), later), quiet("s"), kills="server-publishes-json server-drops-members")
+    huge = one("metric", {"run_id": "r", "key": "k", "value": 0.5, "later": 10**24}, seq=2, of=R)
+    script("no-room", "VER-2.7 CTL-11.2", "an integer that MessagePack can't hold, in a member that nobody knows: the event goes as JSON", start(), *writes, send("w", seqs(R, 1), huge, seqs(R, 3)), acked("w", ack(R, 3)), asks("s"), send("s", subscribe("r", 0)), published("s", seqs(R, 1), huge, seqs(R, 3)), quiet("s"), kills="server-drops-members")
+    before, after = dump({"t": "param", "v": 1, "m": {"seq": 2, "ts": 1, "sid": R[2]}, "p": {"run_id": "r", "key": "k", "value": "@"}}).split('"@"')
+    floats: Json = {"raw": [{"frame": [{"text": f"{before}["}, {"repeat": [{"text": "0.1,"}], "times": 200_000}, {"text": f"0.1]{after}"}]}]}
+    script("too-large", "VER-2.7 FRM-3.1", "800,000 bytes of JSON, which would be 1,800,000 in MessagePack", start(max_frame=1_048_576), *writes, send("w", seqs(R, 1), floats), acked("w", ack(R, 2)), asks("s"), send("s", subscribe("r", 0)), published("s", seqs(R, 1), floats), quiet("s"), kind="boundary", needs=["limits"], kills="server-publishes-any-size")
 
 
 def _connection(g: Packed) -> None:

@@ -98,9 +98,10 @@ class Packed(Group):
 
     def add(self, case_id: str, role: str, clauses: str, why: str, **members: Any) -> None:
         """Add a case."""
-        if members["input"].get("source") != "recording":
-            members["input"] = {**members["input"], "codec": "msgpack"}
-        members["needs"] = [*members.pop("needs", []), "messagepack"]
+        given = members.get("input")
+        if given is not None:
+            members["input"] = given if given.get("source") == "recording" else {**given, "codec": "msgpack"}
+            members["needs"] = [*members.pop("needs", []), "messagepack"]
         kills = " ".join(f"msgpack-{name}" for name in members.pop("kills", "").split())
         super().add(case_id, role, clauses, why, **members, kills=kills)
 

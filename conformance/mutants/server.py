@@ -16,6 +16,7 @@ import server_access
 import server_greeting
 import server_kinds
 import server_neighbours
+import server_packed
 import server_requests
 import server_settled
 import server_streams
@@ -342,6 +343,7 @@ PATCHES: dict[str, Patch] = {
     "reject-not-closed": _not_closed,
     **server_streams.PATCHES,
     **server_neighbours.PATCHES,
+    **server_packed.PATCHES,
     **server_greeting.PATCHES,
     **server_kinds.PATCHES,
     **server_requests.PATCHES,

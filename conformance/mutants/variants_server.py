@@ -83,7 +83,13 @@ def _more_features(p: Patches) -> None:
     p.set(as_server, "FEATURES", ["telepathy2", "commands", "follow", "x.y/z"])
 
 
+def _messagepack(p: Patches) -> None:
+    """Speak MessagePack with those that would like it."""
+    p.around(Session, "__init__", lambda o, self, **more: o(self, **{**more, "codecs": ("json", "msgpack")}))
+
+
 PATCHES: dict[str, Patch] = {
+    "server-speaks-messagepack": _messagepack,
     "server-acks-one-by-one": _one_by_one,
     "server-writes-bytewise": _bytewise,
     "server-takes-its-time": _slow,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from xtrack_conformance import cli, msgpack
 from xtrack_conformance.cases import load_cases
 from xtrack_conformance.payloads import read_frame
+from xtrack_conformance.scripts import peer, server
 from xtrack_conformance.slots import Fault
 
 CASES = [case for case in load_cases() if "messagepack" in case.needs]
@@ -137,3 +139,52 @@ def test_a_writer_of_the_other_codec_is_told_which_it_was(tmp_path: Path, capsys
     report = tmp_path / "report.json"
     assert cli.main(["run", "--case", "msg-write-simplest", "--report", str(report), "--", *mutant]) == 1
     assert "wrote json, and not msgpack (VER-2.6, VER-2.7)" in capsys.readouterr().out
+
+
+def peer_with(codec: str) -> peer.Peer:
+    """Return a connection of the suite's whose welcome has chosen a codec."""
+    made = peer.Peer.__new__(peer.Peer)
+    made.codec = codec
+    return made
+
+
+PONG = {"t": "pong", "v": 1, "m": {"seq": 0, "ts": 1}, "p": {}}
+BEYOND = {**METRIC, "later": [10**24]}
+LARGE = {**METRIC, "x": "x" * 1_048_576}
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "clause"),
+    [
+        ("json", json.dumps(PONG).encode(), ""),
+        ("json", msgspec.msgpack.encode(PONG), "MSG-1.1"),
+        ("msgpack", msgspec.msgpack.encode(PONG), ""),
+        ("msgpack", json.dumps(PONG).encode(), "VER-2.6"),
+        ("msgpack", json.dumps(METRIC).encode(), "VER-2.6"),
+        ("msgpack", json.dumps(BEYOND).encode(), ""),
+        ("msgpack", json.dumps({**METRIC, "later": float("inf")}).encode(), ""),
+        ("msgpack", json.dumps(LARGE).encode(), ""),
+        ("msgpack", msgspec.msgpack.encode(LARGE), "VER-2.7"),
+        ("msgpack", json.dumps({**PONG, "t": "reject"}).encode(), ""),
+        ("msgpack", msgspec.msgpack.encode({**PONG, "t": "reject"}), "VER-2.6"),
+        ("msgpack", b"\x81\xa1t\xc1", "MSG-3.2"),
+    ],
+    ids=range(12),
+)
+def test_a_server_is_read_in_what_it_chose(codec: str, payload: bytes, clause: str) -> None:
+    if not clause:
+        assert peer_with(codec)._read(payload)["t"] in {"pong", "metric", "reject"}
+        return
+    with pytest.raises(peer.Mismatch, match=rf"\({re.escape(clause)}\)$"):
+        peer_with(codec)._read(payload)
+
+
+def test_an_event_that_is_published_is_the_same_in_both_codecs() -> None:
+    sent = json.dumps({**METRIC, "later": [1.0, None]}).encode()
+    for tree, same in (
+        ({**METRIC, "later": [1.0, None]}, True),
+        (METRIC, False),
+        ({**METRIC, "later": [1, None]}, False),
+    ):
+        assert server._is_event(peer.Frame(tree, msgspec.msgpack.encode(tree)), sent) == same
+    assert server._is_event(peer.Frame(METRIC, sent), sent)

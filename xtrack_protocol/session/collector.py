@@ -32,7 +32,7 @@ from xtrack_protocol.ir import (
     Welcome,
     run_id_text,
 )
-from xtrack_protocol.limits import RUN_ID_MAX, DecodeLimits
+from xtrack_protocol.limits import FRAME_MAX_SOCKET, RUN_ID_MAX, DecodeLimits
 from xtrack_protocol.session._connection import OVER, Connection, input_of
 from xtrack_protocol.session._incoming import CollectorLimits, Incoming, IncomingStreams
 from xtrack_protocol.session._reading import Reading
@@ -261,7 +261,7 @@ class CollectorSession(Connection[CollectorEvent]):
         if self._state in OVER:
             return False
         self._step(Input.ANSWER, "send_event")
-        self._put(frame_payload(transcode(payload, self._codec, self._bounds.max_frame)))  # spec: CTL-11.2
+        self._put(frame_payload(transcode(payload, self._codec, FRAME_MAX_SOCKET)))  # spec: CTL-11.2
         return self._check_output()
 
     def reject(self, code: str, message: str = "", retry_after: float | None = None) -> None:

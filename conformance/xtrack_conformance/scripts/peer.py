@@ -17,14 +17,21 @@ from typing import Any, Final
 
 import attrs
 
-from xtrack_conformance.payloads import read_payload
-from xtrack_conformance.slots import CONTROL, Fault
+from xtrack_conformance import msgpack
+from xtrack_conformance.payloads import read_packed, read_payload
+from xtrack_conformance.slots import CONTROL, INT64_MAX, INT64_MIN, Fault
 from xtrack_conformance.values import shown
 
 SECONDS = 10.0
 """How long what must come may take. The mutants' tests are less patient."""
 
 _FRAME_MAX: Final = 16_777_215
+_TAKEN: Final = 1_048_576
+"""Bytes of a payload that a client takes. spec: FRM-3.1"""
+
+_SMALL: Final = 100_000
+"""Bytes of JSON that are fewer than that in any other form: a number of three bytes takes nine in MessagePack."""
+
 _CHUNK: Final = 65536
 
 Json = dict[str, Any]
@@ -79,6 +86,7 @@ class Peer:
     def __init__(self, name: str, host: str, port: int, *, tls: bool = False) -> None:
         self.name = name
         self.welcomed = False
+        self.codec = "json"
         self.max_frame = 1_048_576
         self.rest = b""
         self.streams: dict[Stream, Opened] = {}
@@ -159,15 +167,37 @@ class Peer:
         payload = self._take(length, deadline)
         if payload is None:
             raise Mismatch("the connection ended inside a frame of the server", got=shown(head), clause="FRM-1")
-        frame = Frame(_tree(payload), payload)
+        frame = Frame(self._read(payload), payload)
         if frame.type in CONTROL:
             check_control(frame)
         if frame.type == "welcome":
             self.welcomed = True
+            self.codec = str(frame.body.get("codec"))
             self.max_frame = frame.body.get("limits", {}).get("max_frame", self.max_frame)
         elif frame.type == "ack":
             self._check_ack(frame)
         return frame
+
+    def _read(self, payload: bytes) -> Json:
+        """Return the tree of a payload, which must be in the codec that was chosen."""
+        if not msgpack.is_map(payload):
+            tree = _tree(payload)
+            if self.codec == "msgpack" and tree.get("t") != "reject" and len(payload) < _SMALL and _has_room(tree):
+                raise Mismatch("JSON, where welcome chose MessagePack", got=shown(payload, 300), clause="VER-2.6")
+            return tree
+        if self.codec != "msgpack":
+            raise Mismatch("MessagePack, which no welcome chose", got=shown(payload, 300), clause="MSG-1.1")
+        if len(payload) > _TAKEN:
+            text = f"{len(payload)} bytes of MessagePack, and {_TAKEN} are taken"
+            raise Mismatch(text, got=shown(payload, 300), clause="VER-2.7")
+        try:
+            tree = msgpack.read_tree(payload)
+        except Fault as fault:
+            message = f"MessagePack that no writer may write: {fault.where}: {fault.why}"
+            raise Mismatch(message, got=shown(payload, 300), clause=fault.clause) from fault
+        if tree.get("t") == "reject":
+            raise Mismatch("a reject in MessagePack", got=shown(payload, 300), clause="VER-2.6")
+        return tree
 
     def rest_of_it(self) -> bytes:
         """Return all bytes that come until the server closes."""
@@ -252,7 +282,7 @@ def run_text(run_id: Any) -> str:
 def check_control(frame: Frame) -> None:
     """Look at a control event as strictly as its writer is bound. Raises Mismatch."""
     try:
-        written = read_payload(frame.payload)
+        written = (read_packed if msgpack.is_map(frame.payload) else read_payload)(frame.payload)
     except Fault as fault:
         message = f"a control event that no writer may write: {fault.where}: {fault.why}"
         raise Mismatch(message, got=frame.told(), clause=fault.clause) from fault
@@ -270,6 +300,17 @@ def _tree(payload: bytes) -> Json:
     if not isinstance(tree, dict):
         raise Mismatch("a payload that is no object", got=shown(payload), clause="ENV-1")
     return tree
+
+
+def _has_room(value: Any) -> bool:
+    """Whether MessagePack can hold a value of JSON."""
+    if isinstance(value, dict):
+        return all(map(_has_room, value.values()))
+    if isinstance(value, list):
+        return all(map(_has_room, value))
+    if isinstance(value, float):
+        return value - value == 0.0
+    return not isinstance(value, int) or INT64_MIN <= value <= INT64_MAX
 
 
 def _client_context() -> ssl.SSLContext:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import attrs
 
+from xtrack_conformance import msgpack
 from xtrack_conformance.cases import Case, build
 from xtrack_conformance.judgement import Judgement
 from xtrack_conformance.protocol import BadAnswer
@@ -27,7 +28,7 @@ from xtrack_conformance.scripts.matching import fits, substitute
 from xtrack_conformance.scripts.peer import Frame, Json, Mismatch, Peer, Stream, control_event, framed, numbered
 from xtrack_conformance.scripts.storing import Stored, compare, read_stored
 from xtrack_conformance.slots import CONTROL
-from xtrack_conformance.values import shown
+from xtrack_conformance.values import difference, shown
 
 Ask = Generator[Json, Json, Json]
 """Yields a request, is sent its ``ok``, and returns it."""
@@ -318,11 +319,11 @@ class _Script:
             payload = raw[4:] if sent is None else sent
             self.go_on()
             frame = self._next(conn)
-            while frame is not None and frame.payload != payload and self._may_ignore(conn, frame):
+            while frame is not None and not _is_event(frame, payload) and self._may_ignore(conn, frame):
                 frame = self._next(conn)
             if step.get("or_closed") and (frame is None or frame.type == "reject"):
                 return
-            if frame is None or frame.payload != payload:
+            if frame is None or not _is_event(frame, payload):
                 raise Mismatch("another event", expected=shown(payload.decode(), 300), got=_told(frame))
 
     def quiet(self, step: Json) -> None:
@@ -448,6 +449,13 @@ def _pause() -> float:
     """Wait before asking again, and return how long. Time in which other conversations are under way doesn't count."""
     time.sleep(_POLL_SECONDS)
     return _POLL_SECONDS
+
+
+def _is_event(frame: Frame, payload: bytes) -> bool:
+    """Whether a frame is an event as it was sent: its bytes, or all that they say where they are MessagePack."""
+    if not msgpack.is_map(frame.payload):
+        return frame.payload == payload
+    return difference(json.loads(payload), frame.tree) is None
 
 
 def _told(frame: Frame | None) -> str:
