@@ -6,6 +6,8 @@ away and finding again is a function here.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -90,6 +92,24 @@ def _equal(one: object, other: object) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def content_digest(raw: bytes) -> bytes:
+    """Return what two payloads have in common when, and only when, they are the same event. spec: STR-4.4"""
+    try:
+        told = json.dumps(_plain(msgspec.json.decode(encode(decode_stored(raw)))), sort_keys=True).encode()
+    except DecodeError:
+        told = raw
+    return hashlib.sha256(told).digest()
+
+
+def _plain(value: object) -> object:
+    """Return a JSON value with one form for equal numbers."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def points_of(payload: Payload) -> Iterable[tuple[str, Number]]:

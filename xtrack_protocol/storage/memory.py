@@ -58,6 +58,7 @@ class _Run:
     """Of each payload type that is asked for, the indexes in ``events``."""
     series: dict[str, list[tuple[Incoming, int | float]]] = attrs.field(factory=dict)
     conflicts: list[tuple[int, Incoming]] = attrs.field(factory=list)
+    conflicting: set[tuple[int, bytes]] = attrs.field(factory=set)
     skips: list[Incoming] = attrs.field(factory=list)
     losses: list[StreamLost] = attrs.field(factory=list)
     ends: dict[StreamId, int] = attrs.field(factory=dict)
@@ -510,7 +511,9 @@ def _is_conflict(run: _Run, item: Incoming) -> bool:
     position, first = run.events[run.places[item.stream, item.envelope.meta.seq]]
     if answers.same_content(first.raw, item.raw):
         return False
-    if not any(at == position and answers.same_content(other.raw, item.raw) for at, other in run.conflicts):
+    content = position, answers.content_digest(item.raw)
+    if content not in run.conflicting:
+        run.conflicting.add(content)
         run.conflicts.append((position, item))
     return True
 

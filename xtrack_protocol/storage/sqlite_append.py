@@ -7,7 +7,6 @@ ahead of the database then.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -31,7 +30,7 @@ from xtrack_protocol.ir import (
     Tags,
 )
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.storage.answers import LIVE, PASSED_OVER, same_content
+from xtrack_protocol.storage.answers import LIVE, PASSED_OVER, content_digest, same_content
 from xtrack_protocol.storage.base import AppendResult, Incoming
 from xtrack_protocol.storage.sqlite_access import forget
 from xtrack_protocol.storage.sqlite_runs import (
@@ -266,12 +265,7 @@ class Batch:
             first = unpack(packed, data)
         if same_content(first, item.raw):
             return False
-        others = self._connection.execute(
-            "SELECT packed, raw FROM conflicts WHERE stream_key = ? AND seq = ?", (stream_key, seq)
-        )
-        if any(same_content(unpack(packed, data), item.raw) for packed, data in others):
-            return True
-        digest = hashlib.sha256(item.raw).digest()
+        digest = content_digest(item.raw)
         self._connection.execute(
             "INSERT OR IGNORE INTO conflicts (run_key, stream_key, seq, digest, received_at_us, packed, raw)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",

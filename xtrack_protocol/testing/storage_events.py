@@ -94,6 +94,9 @@ class KeepsEvents(StoreMaker):
         assert store.append([third, other]).conflicts == (0, 1)
         spaced = other.raw.replace(b":", b": ", 1)
         assert store.append([Incoming(other.stream, decode(spaced), spaced, 1)]).conflicts == (0,), "the same again"
+        whole = other.raw.replace(b"2.0", b"2")
+        assert whole != other.raw
+        assert store.append([Incoming(other.stream, decode(whole), whole, 1)]).conflicts == (0,), "and again"
         assert [point.value for point in store.get_metrics("r", "loss")] == [1.0]
         kept = store.conflicts("r")
         assert [event.raw for event in kept] == [other.raw, third.raw]
