@@ -268,6 +268,13 @@ def note_cases(g: Emitting) -> None:
         noted(unconfirmed={"$optional": 0}), level="SHOULD", kind="invalid", kills="emitter-notes-last-words",
     )  # fmt: skip
     add(
+        g, "not-taken-by-a-plain-peer", "DLV-8.9 VER-3.3", "bytes that wait on this side have come to nobody",
+        begin(), SIDS, {**call("log"), "bulk": {"into": "msg", "text": "m", "times": 20_000}, "times": 40}, CONNECT,
+        HELLO, do("stall"), tick(10_000, 250), DISCONNECT, tick(3000),
+        noted(unconfirmed={"$optional": 0}, acked={"$optional": 0}), kind="invalid", needs="stalls",
+        kills="emitter-notes-what-was-not-taken",
+    )  # fmt: skip
+    add(
         g, "sent-to-a-plain-peer-before-and-after", "DLV-8.9 DLV-8.3", "what is older counts, what is newer comes again",
         begin(), metric("m3"), PLAIN, expect(saw("metric", 3)), tick(5000), metric("m4"), expect(saw("metric", 4)),
         tick(300), DISCONNECT, tick(3000), noted(unconfirmed={"$max": 3}), PLAIN, expect(saw("metric", 4)),
@@ -476,6 +483,26 @@ def disk_cases(g: Emitting) -> None:
         begin(**LOCAL), metric("m3"), refuses, durable, metric("m4"), forces, metric("m5"),
         spool(saw("metric", 3), saw("metric", 4), saw("metric", 5)), needs="disk",
         kills="emitter-stops-after-a-failed-disk",
+    )  # fmt: skip
+
+    logged = (metric("m3"), call("log", msg="x"), call("param", key="a", value=1), call("status", status="training"))
+    add(
+        g, "forced-every-second", "DLV-2.2", "a power loss costs a second, not a run",
+        begin(**LOCAL), metric(), do("forced"), tick(2000, 250), do("forced", min=1), metric(), do("forced"),
+        tick(2000, 250), do("forced", min=1), level="SHOULD", needs="disk", kills="emitter-forces-at-the-end",
+    )  # fmt: skip
+    add(
+        g, "nobody-waits-for-the-disk", "DLV-2.2", "however long it takes",
+        begin(**LOCAL), do("disk", forces="slowly"), *logged, tick(3000, 250), *logged, do("disk", forces=True),
+        spool(saw("metric", 3), saw("status", 10)), needs="disk", kind="invalid",
+        kills="emitter-forces-in-each-call",
+    )  # fmt: skip
+    add(
+        g, "nobody-waits-where-a-segment-is-full", "DLV-2.2 RST-6.4", "nor for what is complete",
+        begin(**LOCAL), do("disk", forces="slowly"),
+        {**call("log"), "bulk": {"into": "msg", "text": "m", "times": 900_000}, "times": 12}, metric("last"),
+        do("disk", forces=True), spool(saw("metric", 15)), needs="disk", kind="boundary",
+        kills="emitter-forces-full-segments-in-calls",
     )  # fmt: skip
 
     def room(total: int, free: int) -> Json:

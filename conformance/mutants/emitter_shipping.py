@@ -19,6 +19,7 @@ ROOM = "spool/room.py"
 STREAM = "emitter/stream.py"
 SURROUNDINGS = "emitter/surroundings.py"
 SYNC = "sender/sync.py"
+SYNCING = "spool/syncing.py"
 TELLING = "cli/sync.py"
 TLS = "net/tls.py"
 TLS_CHANNEL = "net/tls_channel.py"
@@ -134,6 +135,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-notes-last-words": (
         (LINK, "self._settling.append((now + SETTLE_SECONDS, taken))", "self._settling.append((now, taken))"),
     ),
+    "emitter-notes-what-was-not-taken": (
+        (LINK, "taken = self._queued - len(self._out) - unsent_bytes(self._channel.fileno())", "taken = self._queued"),
+    ),
     # -------------------------------------------------------------------------------------- shipping for others, later
     "emitter-leaves-orphans": ((REMOTE, "            orphans=_Orphans(lane),\n", "            orphans=list,\n"),),
     "emitter-opens-orphans-as-its-own": ((REMOTE, ORPHAN, "                self._seen.add(stream)\n"),),
@@ -163,6 +167,14 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     # -------------------------------------------------------------------------------------- the disk
     "emitter-durable-without-the-disk": ((LOCAL, "            writer.sync()\n", "            pass\n"),),
+    "emitter-forces-at-the-end": ((SYNCING, "    _syncer().watch(writer, warn)\n", "    pass\n"),),
+    "emitter-forces-in-each-call": (
+        (LOCAL, "            self._writer.append(seq, payload)\n        except",
+         "            self._writer.append(seq, payload)\n            self._writer.sync()\n        except"),
+    ),
+    "emitter-forces-full-segments-in-calls": (
+        (LOCAL, "stream, background=True)", "stream, background=False)"),
+    ),
     "emitter-never-durable": (
         (LOCAL, "        return True\n\n    def make_room", "        return False\n\n    def make_room"),
     ),

@@ -33,6 +33,7 @@ CAPABILITIES: Final = {
     "shipping": "ships what lies in a spool later, from another process",
     "disk": "the disk under its spool can be made to refuse and to run short",
     "scalars": "takes the scalars of an array library of its language",
+    "stalls": "the other machine can stop taking what it sends",
     "certificates": "its emitter can be told which certificates to trust",
     "frameworks": "frameworks of its language can be put in the way of such a process",
     "keys": "its server can require keys",

@@ -74,7 +74,8 @@ export class Emitter {
   /** DLV-2.2 */
   keepDurable() {
     this.durableTimer = this.clock.after(SECOND, () => {
-      this.place.sync?.();
+      if (this.place.syncLater) this.place.syncLater();
+      else this.place.sync?.();
       this.link?.save();
       if (!this.ended) this.keepDurable();
     });

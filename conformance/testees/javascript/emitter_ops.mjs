@@ -1,6 +1,6 @@
 /** The requests to an emitter: the suite is the training, the collector and the clock. */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { fsyncSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -13,11 +13,46 @@ import { argument, CALLS, optional, seconds } from "./emitter_calls.mjs";
 import { runProcess } from "./processes.mjs";
 import { toTagged } from "./tagged.mjs";
 
+/** The disk that the suite has: it can refuse, take its time, and be of any size. */
+class Disk {
+  constructor() {
+    this.forces = true;
+    this.forced = 0;
+    this.size = null;
+    this.pending = [];
+    this.force = (file) => {
+      if (this.forces === false) throw new Error("the disk refuses");
+      fsyncSync(file);
+      this.forced += 1;
+    };
+    this.forceLater = (file, done) => {
+      if (this.forces === "slowly") {
+        this.pending.push(() => this.forceLater(file, done));
+        return;
+      }
+      let failed;
+      try {
+        this.force(file);
+      } catch (error) {
+        failed = error;
+      }
+      done(failed);
+    };
+    this.room = () => this.size ?? { total: 2 ** 40, free: 2 ** 39 };
+  }
+
+  set(forces) {
+    this.forces = forces;
+    if (forces !== "slowly") for (const work of this.pending.splice(0)) work();
+  }
+}
+
 class Session {
   constructor(shared) {
     this.isShared = shared !== undefined;
     this.folder = shared ?? mkdtempSync(join(tmpdir(), "xtrack-emitter-"));
     this.clock = new VirtualClock();
+    this.drive = new Disk();
     this.written = [];
     this.connection = "none";
     this.commands = [];
@@ -30,8 +65,11 @@ class Session {
         session.connection = "wanted";
       },
       write(bytes) {
+        if (session.stalled) return;
         session.written.push(bytes);
+        session.taken += bytes.length;
       },
+      taken: () => session.taken,
       close() {
         session.connection = "none";
       },
@@ -42,7 +80,7 @@ class Session {
     this.clock.time = now;
     const collector = options.collector ?? true;
     // Each lock costs a process: where nobody else looks, there are none.
-    const kind = { collector, locks: this.isShared };
+    const kind = { collector, locks: this.isShared, disk: this.drive };
     try {
       this.emitter = new Emitter({
         options,
@@ -100,6 +138,8 @@ class Session {
 
   connected({ address }) {
     this.connection = "open";
+    this.taken = 0;
+    this.stalled = false;
     this.link.connected(address);
   }
 
@@ -128,11 +168,15 @@ class Session {
   }
 
   disk({ forces }) {
-    this.emitter.place.refuses = !forces;
+    this.drive.set(forces);
   }
 
   room({ total, free }) {
-    this.emitter.place.disk = { total, free };
+    this.drive.size = { total, free };
+  }
+
+  stall() {
+    this.stalled = true;
   }
 
   facts() {
@@ -143,12 +187,14 @@ class Session {
       connection: this.connection,
       commands: this.commands,
       told: this.told,
+      forced: this.drive.forced,
       ...(call ?? {}),
       ...(this.emitter === undefined ? {} : { counts: this.emitter.counts() }),
     };
     this.written = [];
     this.commands = [];
     this.told = [];
+    this.drive.forced = 0;
     return facts;
   }
 
@@ -164,6 +210,7 @@ const NAMES = {
   ship: "ship",
   disk: "disk",
   room: "room",
+  stall: "stall",
   start: "start",
   call: "calling",
   connected: "connected",

@@ -221,6 +221,7 @@ function lineTo(target, url, given = {}) {
       });
     },
     write: (bytes) => socket?.write(bytes),
+    taken: () => (socket === null ? 0 : socket.bytesWritten - socket.writableLength),
     close() {
       const made = socket;
       socket = null;

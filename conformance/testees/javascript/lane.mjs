@@ -92,26 +92,25 @@ export class Lane {
     if (seq > this.greatest) this.greatest = seq;
   }
 
-  pumpPlain(write, now) {
+  pumpPlain(link, now) {
     const last = this.last();
     while (this.sent < last) {
       this.passed(this.sent + 1n);
       const payload = this.readable(this.sent);
       if (payload === null) continue; // VER-3.2: stays a gap there
-      write(frame(plainForm(payload)));
-      this.plainTimes.push({ seq: this.sent, at: now });
+      link.put(frame(plainForm(payload)));
+      this.plainTimes.push({ seq: this.sent, at: now, end: link.queued });
       this.plainSent = this.sent;
     }
     // Older times say nothing more than the newest of those a second ago.
-    while (this.plainTimes.length > 1 && this.plainTimes[1].at <= now - SECOND) {
-      this.plainBefore = this.plainTimes.shift().seq;
-    }
+    const hasCome = ({ at, end }) => at <= now - SECOND && end <= link.taken;
+    while (this.plainTimes.length > 1 && hasCome(this.plainTimes[1])) this.plainBefore = this.plainTimes.shift().seq;
   }
 
-  /** DLV-8.9: what of a plain connection has probably come: not what was sent since `until`. */
-  settled(until) {
+  /** DLV-8.9: what of a plain connection has probably come: not what was sent since `until`, nor what is not `taken`. */
+  settled(until, taken) {
     let noted = this.plainBefore;
-    for (const { seq, at } of this.plainTimes) if (at <= until && seq > noted) noted = seq;
+    for (const { seq, at, end } of this.plainTimes) if (at <= until && end <= taken && seq > noted) noted = seq;
     return noted;
   }
 
@@ -129,7 +128,7 @@ export class Lane {
         continue;
       }
       if (!link.hasRoomFor(payload)) return;
-      link.line.write(frame(payload));
+      link.put(frame(payload));
       this.flight.push({ seq, bytes: payload.length });
       this.passed(seq);
     }

@@ -95,18 +95,19 @@ export class Link {
   noteBreak(broke) {
     if (this.state !== "plain") return;
     const until = this.clock.now() - (broke ? SECOND : 0);
-    for (const lane of this.lanes) lane.plainSent = lane.settled(until);
+    for (const lane of this.lanes) lane.plainSent = lane.settled(until, this.taken);
     this.save(until);
   }
 
   /** RST-9: keeps how far each stream has got. */
   save(until = this.clock.now() - SECOND) {
-    for (const lane of this.lanes) lane.save(this.state === "plain" ? lane.settled(until) : lane.plainSent);
+    for (const lane of this.lanes) lane.save(this.state === "plain" ? lane.settled(until, this.taken) : lane.plainSent);
   }
 
   connected(address) {
     this.framer = new Connection({ lenient: true });
     for (const lane of this.lanes) lane.connected();
+    this.queued = 0; // bytes that were written here
     this.limits = { frame: MIB, events: null, bytes: null };
     this.heard = this.clock.now();
     this.state = "hello";
@@ -137,7 +138,17 @@ export class Link {
   }
 
   write(type, body) {
-    this.line.write(control(type, body, this.clock.wall()));
+    this.put(control(type, body, this.clock.wall()));
+  }
+
+  put(bytes) {
+    this.queued += bytes.length;
+    this.line.write(bytes);
+  }
+
+  /** How many of them the other machine has taken, as far as that can be known. */
+  get taken() {
+    return this.line.taken?.() ?? this.queued;
   }
 
   fallBack() {
@@ -271,7 +282,7 @@ export class Link {
   /** Sends what there is and may be sent. */
   pump() {
     if (this.state === "plain") {
-      for (const lane of this.lanes) lane.pumpPlain((bytes) => this.line.write(bytes), this.clock.now());
+      for (const lane of this.lanes) lane.pumpPlain(this, this.clock.now());
     } else if (this.state === "session") {
       for (const lane of this.lanes) if (lane.opened && !lane.stalled && !lane.out) lane.pumpSession(this);
     }

@@ -1,7 +1,7 @@
 /** Where an emitter keeps its events: the spool, read again when they are sent (DLV-8, DLV-8.1). In memory is only where each lies. */
 
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, openSync, readSync, statfsSync } from "node:fs";
+import { closeSync, existsSync, fsync, fsyncSync, openSync, readSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 
 import { control, named } from "./control.mjs";
@@ -25,7 +25,7 @@ export class Full extends Error {}
 
 export class SpoolPlace {
   /** `collector`: it only waits for one. `locks`: others look at this folder; each costs a process, so that it is said. */
-  constructor(root, stream, clock, { collector = true, locks = false } = {}) {
+  constructor(root, stream, clock, { collector = true, locks = false, disk = DISK } = {}) {
     this.stream = stream;
     this.clock = clock;
     const now = () => BigInt(Math.trunc(clock.wall() * 1000));
@@ -35,6 +35,8 @@ export class SpoolPlace {
     this.locks = locks ? [hold(`${base}.lock`), ...(collector ? [hold(`${base}.shipping`)] : [])] : [];
     this.mailbox = new Mailbox(join(this.writer.folder, "commands"), stream.sid, now());
     this.root = root;
+    this.disk = disk;
+    this.forcing = false;
     this.leavesRoom = collector; // DLV-5.2
     this.looked = -Infinity;
     this.where = new Map();
@@ -59,7 +61,7 @@ export class SpoolPlace {
     if (!this.leavesRoom) return false;
     if (this.clock.now() >= this.looked + SECOND) {
       this.looked = this.clock.now();
-      const { total, free } = this.disk ?? diskOf(this.root);
+      const { total, free } = this.disk.room(this.root);
       this.short = free < Math.min(GIB, total * 0.05);
     }
     return this.short;
@@ -106,13 +108,23 @@ export class SpoolPlace {
   /** Whether everything is on the disk now (DLV-2). */
   sync() {
     try {
-      if (this.refuses) throw new Error("the disk refuses");
-      if (this.dirty) this.writer.sync();
+      if (this.dirty || this.forcing) this.writer.sync(this.disk.force);
       this.dirty = false;
     } catch {
       this.broken = true;
     }
     return !this.broken;
+  }
+
+  /** DLV-2.2: the same, for which nobody waits. */
+  syncLater() {
+    if (!this.dirty || this.forcing) return;
+    this.dirty = false;
+    this.forcing = true;
+    this.writer.syncLater(this.disk.forceLater, (error) => {
+      this.forcing = false;
+      if (error) this.broken = true;
+    });
   }
 
   /** A file beside the segments (RST-6, `attachments/`); undefined where there is no room. */
@@ -136,10 +148,15 @@ export class SpoolPlace {
   }
 }
 
-function diskOf(path) {
-  const { blocks, bavail, bsize } = statfsSync(path);
-  return { total: blocks * bsize, free: bavail * bsize };
-}
+/** The disk as it is. */
+const DISK = {
+  force: fsyncSync,
+  forceLater: fsync,
+  room(path) {
+    const { blocks, bavail, bsize } = statfsSync(path);
+    return { total: blocks * bsize, free: bavail * bsize };
+  },
+};
 
 /** What somebody else has left in a spool: read once, and held against all others who would ship it. */
 export class LeftPlace {

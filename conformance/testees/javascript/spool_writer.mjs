@@ -113,6 +113,7 @@ export class StreamWriter {
       for (const { seq } of items) if (seq > this.last) this.last = seq;
     }
     this.file = null;
+    this.full = []; // files of segments that are complete, and not forced to the disk yet
     this.size = 0;
   }
 
@@ -123,7 +124,7 @@ export class StreamWriter {
   }
 
   begin(seq) {
-    this.end();
+    this.retire();
     const { run, wid, sid } = this.stream;
     const base = fileName(sid);
     do this.number += 1;
@@ -160,15 +161,41 @@ export class StreamWriter {
     return where;
   }
 
-  sync() {
-    if (this.file !== null) fsyncSync(this.file);
+  retire() {
+    if (this.file !== null) this.full.push(this.file);
+    this.file = null;
+  }
+
+  sync(force = fsyncSync) {
+    while (this.full.length > 0) {
+      force(this.full[0]);
+      closeSync(this.full.shift());
+    }
+    if (this.file !== null) force(this.file);
+  }
+
+  /** As `sync`, while others go on; `done(error)` is called at its end. */
+  syncLater(forceLater, done) {
+    const file = this.full[0] ?? this.file;
+    if (file === null) {
+      done();
+      return;
+    }
+    forceLater(file, (error) => {
+      const isFull = this.full[0] === file;
+      // Whoever was quicker has closed it.
+      if (error && (isFull || this.file === file)) done(error);
+      else if (!isFull) done();
+      else {
+        closeSync(this.full.shift());
+        this.syncLater(forceLater, done);
+      }
+    });
   }
 
   end() {
-    if (this.file === null) return;
-    fsyncSync(this.file);
-    closeSync(this.file);
-    this.file = null;
+    this.retire();
+    this.sync();
   }
 }
 

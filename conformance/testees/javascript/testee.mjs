@@ -40,6 +40,7 @@ const HELLO = {
     shipping: true,
     disk: true,
     certificates: true,
+    stalls: true,
     locks: true,
     // of a server
     keys: true,

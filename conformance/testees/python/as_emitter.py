@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import io
+import math
 import os
 import shutil
 import socket
@@ -34,7 +35,7 @@ from xtrack_protocol.net.connect import check_peer
 from xtrack_protocol.net.endpoint import Endpoint, parse_endpoint
 from xtrack_protocol.sender.sync import Syncer
 from xtrack_protocol.settings import Settings
-from xtrack_protocol.spool import SpoolDir, durable, room
+from xtrack_protocol.spool import SpoolDir, room, syncing
 from xtrack_protocol.spool import writer as spool_writer
 from xtrack_protocol.transport import LocalTransport
 from xtrack_protocol.transport.remote import TcpTransport
@@ -84,7 +85,7 @@ class Emitter:
 
     def __init__(self, shared: Path | None) -> None:
         self.world = World()
-        self.disk = Disk(self.world)
+        self.disk = Disk(self.world, is_looked_at=shared is not None)
         self.is_shared = shared is not None
         self.folder = shared or Path(tempfile.mkdtemp(prefix="xtrack-emitter-"))
         self.lines = io.StringIO()
@@ -92,7 +93,7 @@ class Emitter:
         self.run: Run | None = None
         self.transport: LocalTransport | None = None
         self.commands: list[dict[str, Any]] = []
-        self.wanted = False
+        self.wanted = self.stalled = False
         self.outcome: str | None = None
         self.peer: socket.socket | None = None
         self.call: dict[str, Any] | None = None
@@ -122,12 +123,14 @@ class Emitter:
                     self.receive(base64.b64decode(request["bytes"]))
                 case "emit.disconnected":
                     self.disconnect()
+                case "emit.stall":
+                    self.stalled = True
                 case "emit.tick":
                     self.world.advance(request["now"] / 1000)
                 case "emit.full":
                     self.disk.is_full = request["full"]
                 case "emit.disk":
-                    self.disk.refuses = not request["forces"]
+                    self.disk.forces = request["forces"]
                 case "emit.room":
                     self.disk.size = request["total"], request["free"]
             self.settle()
@@ -137,11 +140,13 @@ class Emitter:
             counts = self.counts()
         written, self.written = bytes(self.written), bytearray()
         commands, self.commands = self.commands, []
+        forced, self.disk.forced = self.disk.forced, 0
         return told | {
             "written": base64.b64encode(written).decode(),
             "connection": "open" if self.peer else "wanted" if self.wanted else "none",
             "commands": commands,
             "told": self.lines.getvalue().splitlines(),
+            "forced": forced,
             "counts": counts,
         }
 
@@ -207,6 +212,7 @@ class Emitter:
             raise TransportError(endpoint.url, "timed out" if outcome is None else "nobody listens there")
         check_peer(endpoint, outcome)
         ours, self.peer = socket.socketpair()
+        self.stalled = False
         self.peer.setblocking(False)
         return Channel(ours, outcome, endpoint.url)
 
@@ -226,7 +232,7 @@ class Emitter:
     def settle(self) -> None:
         """Let the threads do what they can, and take what is written, until nothing more comes."""
         self.world.settle()
-        while self.peer is not None:
+        while self.peer is not None and not self.stalled:
             try:
                 data = self.peer.recv(1 << 20)
             except BlockingIOError:
@@ -256,6 +262,8 @@ class Emitter:
         """Let go of everything."""
         self.disconnect()
         with self.surroundings():
+            self.disk.forces = True
+            self.world.settle()  # whoever waits for the disk holds locks
             if self.transport is not None:
                 self.begin_call(self.transport.close)
             self.world.advance(self.world.now + 100.0)  # longer than anything waits for a collector
@@ -267,9 +275,15 @@ class Emitter:
 class Disk:
     """The disk that an emitter sees: whether it is full, how large it is, and whether it can be forced."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, is_looked_at: bool) -> None:
+        self.world = world
+        self.is_looked_at = is_looked_at
         self.clock = SimpleNamespace(monotonic=world.clock)
-        self.is_full = self.refuses = False
+        self.threading = SimpleNamespace(Thread=world.thread, Condition=world.condition)
+        self.syncers: dict[int, Any] = {}
+        self.is_full = False
+        self.forces: bool | str = True
+        self.forced = 0
         self.freed = 0
         self.size: tuple[int, int] | None = None
         self.write, self.truncate, self.force = os.write, os.ftruncate, spool_writer.sync_file
@@ -280,9 +294,10 @@ class Disk:
         if self.is_full:
             stack.enter_context(mock.patch.object(os, "write", self.write_where_room_is))
             stack.enter_context(mock.patch.object(os, "ftruncate", self.make_room))
-        if self.refuses:
-            for module in (durable, spool_writer):
-                stack.enter_context(mock.patch.object(module, "sync_file", self.refuse))
+        if self.is_looked_at:  # what is forced every second is so by this world's clock
+            stack.enter_context(mock.patch.multiple(syncing, threading=self.threading, time=self.clock))
+            stack.enter_context(mock.patch.object(syncing, "_syncers", self.syncers))
+            stack.enter_context(mock.patch.object(spool_writer, "sync_file", self.sync_file))
         if self.size is not None:
             total, free = self.size
             usage = SimpleNamespace(total=total, used=total - free, free=free)
@@ -300,9 +315,14 @@ class Disk:
         self.freed += max(0, os.fstat(fd).st_size - length)
         self.truncate(fd, length)
 
-    def refuse(self, _fd: int) -> None:
+    def sync_file(self, fd: int) -> None:
         """Stand in for what forces a file to the disk."""
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self.forces == "slowly":
+            self.world.wait(math.inf, lambda: self.forces != "slowly")
+        if not self.forces:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.force(fd)
+        self.forced += 1
 
 
 def make_call(here: Emitter, call: str, given: dict[str, Any]) -> Any:  # noqa: C901 - a table

@@ -51,6 +51,7 @@ HELLO = {
         "scalars": True,
         "frameworks": True,
         "certificates": True,
+        "stalls": True,
         "keys": True,
         "commands": True,
         "follow": True,

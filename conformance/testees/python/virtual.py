@@ -151,6 +151,8 @@ class _Condition:
         """Wake whoever waits."""
         self._told += 1
 
+    notify = notify_all
+
     def wait(self, timeout: float) -> bool:
         """Wait until somebody notifies."""
         before = self._told

@@ -66,8 +66,22 @@ def forget(script: Script, step: Step) -> Talk:
 
 
 def disk(script: Script, step: Step) -> Talk:
-    """From now on bytes can't be forced to the disk, or can again."""
+    """From now on bytes can't be forced to the disk, can again, or only slowly."""
     yield from script.ask(script.of(step), "disk", forces=step["forces"])
+
+
+def forced(script: Script, step: Step) -> Talk:
+    """See that bytes were forced to the disk, ``min`` times at least, since the last look."""
+    yield from ()
+    emitter = script.of(step)
+    got, emitter.forced = emitter.forced, 0
+    if got < step.get("min", 0):
+        raise Broken("files were forced to the disk", "", expected=f"{step['min']} at least", got=str(got))
+
+
+def stall(script: Script, step: Step) -> Talk:
+    """The other machine takes nothing more on this connection."""
+    yield from script.ask(script.of(step), "stall")
 
 
 def room(script: Script, step: Step) -> Talk:
@@ -234,7 +248,9 @@ FOLDER_STEPS: Final[dict[str, Callable[[Script, Step], Talk]]] = {
     "durable_means": durable_means,
     "forget": forget,
     "disk": disk,
+    "forced": forced,
     "room": room,
+    "stall": stall,
     "files": files,
     "spool": spool,
     "damage": damage,

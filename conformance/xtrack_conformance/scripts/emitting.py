@@ -43,6 +43,7 @@ class Emitter:
     secure: bool = False
     key: str = ""
     closings: int = 0
+    forced: int = 0
     welcomed: bool = False
 
 
@@ -79,6 +80,7 @@ class Script:
         emitter.told += facts.told
         emitter.commands += facts.commands
         emitter.counts = facts.counts
+        emitter.forced += facts.forced
         if facts.call:
             emitter.call, emitter.value, emitter.error = facts.call, facts.value, facts.error
         if emitter.follower.stream:
@@ -139,6 +141,7 @@ class Facts:
     value: Any
     error: str
     counts: Json
+    forced: int
 
 
 def read_facts(ok: Json) -> Facts:
@@ -150,6 +153,7 @@ def read_facts(ok: Json) -> Facts:
         told = [_text(line) for line in ok["told"]]
         value = untag(ok["value"]) if ok.get("value") is not None else None
         counts = ok.get("counts", {})
+        forced = int(ok.get("forced", 0))
     except BadValue as error:
         raise BadAnswer(str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
@@ -159,7 +163,7 @@ def read_facts(ok: Json) -> Facts:
     call = ok.get("call", "")
     if call not in {"", "returned", "raised", "waits"}:
         raise BadAnswer(f"call must be returned, raised or waits, not {shown(call)}")
-    return Facts(written, connection, commands, told, call, value, str(ok.get("error", "")), counts)
+    return Facts(written, connection, commands, told, call, value, str(ok.get("error", "")), counts, forced)
 
 
 def _text(value: Any) -> str:
