@@ -152,11 +152,7 @@ def make_matrix(
     """
     exchange = _Exchange(timeout, in_flight)
     testees = exchange.introduce(names, commands)
-    asked = {
-        case.id: case
-        for case in cases
-        if case.role == "encoder" and case.expect.event is not None and case.input.codec == "json"
-    }
+    asked = {case.id: case for case in cases if case.role == "encoder" and case.expect.event is not None}
     differences: list[Difference] = []
     frames: dict[str, dict[str, bytes]] = {}
     for testee in testees:
@@ -206,6 +202,8 @@ def _decode(
             frame = written[case_id]
             for reader in readers:
                 request = {"op": "decode", "reader": reader, "payload": bytes_text(frame[4:])}
+                if cases[case_id].input.codec != "json":
+                    request["codec"] = cases[case_id].input.codec
                 runs.setdefault((case_id, frame, reader), Run(cases[case_id], f"{len(runs)} {reader}", (request,)))
     answers = exchange.ask(testee, runs.values())
     found = []
@@ -245,7 +243,7 @@ def _misread(expected: Value, answer: Answer | str) -> tuple[str, str] | None:
 def _meaning(case: Case, frame: bytes) -> Value:
     """Return the event that a frame stands for; None where it isn't legal, or stands for none that the case allows."""
     try:
-        written = normal(read_frame(frame).event)
+        written = normal(read_frame(frame, case.input.codec).event)
     except Fault:
         return None
     allowed = [expect.event for expect in (case.expect, *case.also_allowed) if expect.event is not None]

@@ -20,8 +20,7 @@ from xtrack_conformance.slots import normal, read_event
 from xtrack_conformance.values import difference
 
 REFERENCE = [sys.executable, str(TESTEE)]
-ENCODED = [case for case in load_cases() if case.role == "encoder" and case.input.codec == "json"]
-EVENTS = [case for case in ENCODED if case.expect.event is not None]
+EVENTS = [case for case in load_cases() if case.role == "encoder" and case.expect.event is not None]
 
 
 def mutant(name: str) -> list[str]:
