@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ def _edits(event: Pairs, number: int) -> Iterator[Pairs]:
             yield copy
 
 
-def _event(name: str, members: dict[str, Member]) -> dict[str, Any]:
+def _event(name: str, members: Mapping[str, Member]) -> dict[str, Any]:
     is_control = name in CONTROL
     meta = {part: _sample(member.slot) for part, member in META.members.items() if part != "sid" or not is_control}
     if is_control:
@@ -52,7 +52,7 @@ def _event(name: str, members: dict[str, Member]) -> dict[str, Any]:
     return {"t": name, "v": 1, "m": meta, "p": _body(members)}
 
 
-def _body(members: dict[str, Member]) -> dict[str, Any]:
+def _body(members: Mapping[str, Member]) -> dict[str, Any]:
     return {name: _sample(member.slot) for name, member in members.items()}
 
 
