@@ -121,6 +121,14 @@ def _runs(group: Group) -> None:
     add("sec-read-revoked-but-public", "CTL-11.9 SEC-4.3", "who loses one right and has another may still read", *alices,
         access(grant="bob", rights=["read"]), access(public=True), reader, ask, *yes, access(revoke="bob"), *more,
         **FOLLOW, kind="boundary", kills="revoked-though-public")  # fmt: skip
+    opened = alices[:3]
+    add("sec-read-before-events", "SEC-4.9 SEC-4.3 CTL-11", "a run is there when it has an owner: who opened it may wait for its events",
+        *opened, join("u", key="@a@", features=["follow"]), send("u", subscribe("r", 0)),
+        expect("u", frame("subscribe", from_=0)), send("w", seqs(R, 1)), acked("w", ack(R, 1)), published("u", seqs(R, 1)),
+        **FOLLOW, kind="valid", kills="runs-begin-with-an-event")  # fmt: skip
+    add("sec-read-before-events-of-another", "SEC-4.9 SEC-4.8 SEC-4.3", "and nobody else's before its first event, no more than later",
+        *opened, reader, ask, expect("v", frame("unsubscribe", run_id="r", code="forbidden")), *quiet("v"),
+        **FOLLOW, kind="invalid", kills="readers-ignored")  # fmt: skip
     add("sec-read-unsaid", "CTL-11.11 SEC-4.3", "without follow a refusal is told by a reject or not at all, and nothing is sent of the run",
         *alices, join("v", key="@b@"), open_("v", S), send("v", seqs(S, 1)), acked("v", ack(S, 1)), ask,
         send("w", seqs(R, 3)), acked("w", ack(R, 3)), send("v", subscribe("s", 0)),

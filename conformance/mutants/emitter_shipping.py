@@ -40,6 +40,13 @@ REMEMBERED = """\
 KEPT = """\
         __import__("builtins").__dict__.setdefault("_kept", {})[lane.stream.session_id, seq] = payload
 """
+BARE_RESULT = """\
+            inbox.answer(payload)
+            folder = inbox._folder
+            for path in folder.glob("*.result"):
+                path.write_bytes(b'{"cmd_id":"c1","status":"ok"}')
+            return True
+"""
 SENT = "        if seq > lane.last_seq:  # noqa: PLR1730 - twice as fast as max()\n"
 HOOKED = """\
 import os as _os
@@ -62,7 +69,6 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (SURROUNDINGS, 'return to_text(_USER_BEFORE_HOST.sub("", without))', "return to_text(without)"),
     ),
     "emitter-resumes-in-silence": ((TRACKER, RESUME, "resume=None,"),),
-    "emitter-resumes-the-last-only": ((TRACKER, RESUME, "resume=Resume(resumed[-1:], rewind) if resumed else None,"),),
     "emitter-resumes-every-run": ((TRACKER, RESUME, 'resume=Resume(resumed or ["0" * 32], rewind),'),),
     "emitter-next-run-after-a-failure": (
         (LAUNCH, "    return first.meta.timestamp_us, is_completed\n", "    return first.meta.timestamp_us, True\n"),
@@ -127,6 +133,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-ignores-the-mailbox": ((LOCAL, "return inbox.receive() if inbox else []", "return []"),),
     "emitter-answers-nobody-in-the-mailbox": (
         (LOCAL, "            return inbox.answer(payload)\n", "            return True\n"),
+    ),
+    "emitter-results-without-an-envelope": (
+        (LOCAL, "            return inbox.answer(payload)\n", BARE_RESULT),
     ),
     "emitter-takes-old-commands": ((MAILBOX, " and when >= self._since_us:\n", ":\n"),),
     "emitter-trims-the-only-copy": (

@@ -14,6 +14,7 @@ import xtrack_protocol.server.subscriptions as subscriptions
 import xtrack_protocol.session.collector as sessions
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.ir import CommandResult
+from xtrack_protocol.server.access import AccessControl
 from xtrack_protocol.server.admission import KeyGuesses
 from xtrack_protocol.server.commands import CommandRouter as Router
 from xtrack_protocol.server.committer import Committer
@@ -314,7 +315,17 @@ def _outlives(p: Patches) -> None:
     )
 
 
+def _begins_with_an_event(p: Patches) -> None:
+    def may_read(original: Any, self: Any, principal: Any, run_id: str) -> Any:
+        state = self._state(run_id)
+        is_there = self._keyring is None or (state is not None and state.events)
+        return original(self, principal, run_id) if is_there else self._refuse("owner", "there is no such run")
+
+    p.around(AccessControl, "may_read", may_read)
+
+
 PATCHES: dict[str, Patch] = {
+    "runs-begin-with-an-event": _begins_with_an_event,
     "repeats-rejected": _repeats_rejected,
     "bad-controls-refused": lambda p: p.set(Identity, "is_control", property(lambda self: False)),
     "ids-of-255": lambda p: p.set(sessions, "RUN_ID_MAX", 255),

@@ -270,11 +270,14 @@ def _start(offset: int | None) -> int:
 
 
 def _given(case: Case) -> str:
-    """Return the event of an encoder's case, as JSON, shortened."""
-    if case.input.event is None and case.input.value is None:
+    """Return the event of an encoder's case, as JSON, shortened, and behind it how it is to be written."""
+    given = case.input
+    if given.event is None and given.value is None:
         return ""
-    text = json.dumps(case.input.event if case.input.event is not None else case.input.value)
-    return text if len(text) <= SHORTLY else f"{text[:SHORTLY]}..."
+    how = f" in {given.codec}" if given.codec != "json" else ""
+    how += f" in {given.limit} bytes at most" if given.limit is not None else ""
+    text = json.dumps(given.event if given.event is not None else given.value)
+    return (text if len(text) <= SHORTLY else f"{text[:SHORTLY]}...") + how
 
 
 def _step(message: str, case: Case) -> int | None:

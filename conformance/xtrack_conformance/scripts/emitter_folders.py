@@ -135,6 +135,8 @@ def _see(script: Script, wanted: Json, found: Entries) -> None:
         if paths:
             raise Broken(f"{paths[0]} is there", "", expected="no such file", got=shown(found[paths[0]]["data"], 200))
         return
+    if wish.get("if_there") and not paths:
+        return
     if len(paths) != 1:
         raise Broken(f"{wish['path']} is there {len(paths)} times", "RST-6", expected="one", got=shown(sorted(found)))
     entry = found[paths[0]]

@@ -16,7 +16,7 @@ def fits(found: Any, wanted: Any, names: dict[str, str], where: str = "") -> str
     In place of a value may stand one or more of ``{"$bind": NAME}``: any text, kept under the name;
     ``{"$in": [...]}``; ``{"$not": value}``; ``{"$is": value}``, names with ``$`` in it; ``{"$min": N}``;
     ``{"$max": N}``; ``{"$re": "..."}``, found anywhere in a text; ``{"$lacks": TEXT}``, nowhere in it;
-    ``{"$begins": TEXT}``; ``{"$any": true}``; ``{"$absent": true}``; ``{"$optional": value}``: absent, or that.
+    ``{"$has": ITEM}``, of a list; ``{"$begins": TEXT}``; ``{"$any": true}``; ``{"$absent": true}``; ``{"$optional": value}``: absent, or that.
     """
     bound: dict[str, str] = {}
     problem = _fits(found, wanted, bound, where or "it")
@@ -68,6 +68,8 @@ def _special(found: Any, special: str, wanted: Any, bound: dict[str, str], where
         right = is_number and found >= wanted
     elif special == "$lacks":
         right = wanted not in str(found)
+    elif special == "$has":
+        right = isinstance(found, list) and wanted in found
     elif special == "$is":
         right = found == wanted
     elif special == "$max":
