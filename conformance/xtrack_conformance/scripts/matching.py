@@ -16,7 +16,8 @@ def fits(found: Any, wanted: Any, names: dict[str, str], where: str = "") -> str
     In place of a value may stand one or more of ``{"$bind": NAME}``: any text, kept under the name;
     ``{"$in": [...]}``; ``{"$not": value}``; ``{"$is": value}``, names with ``$`` in it; ``{"$min": N}``;
     ``{"$max": N}``; ``{"$re": "..."}``, found anywhere in a text; ``{"$lacks": TEXT}``, nowhere in it;
-    ``{"$has": ITEM}``, of a list; ``{"$begins": TEXT}``; ``{"$any": true}``; ``{"$absent": true}``; ``{"$optional": value}``: absent, or that.
+    ``{"$has": ITEM}``, of a list; ``{"$begins": TEXT}``; ``{"$any": true}``; ``{"$absent": true}``;
+    ``{"$optional": value}``: absent, or that.
     """
     bound: dict[str, str] = {}
     problem = _fits(found, wanted, bound, where or "it")
