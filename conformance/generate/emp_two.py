@@ -193,7 +193,7 @@ def file_cases(g: Emitting) -> None:
             process(begin(run_id="a", worker_id="0"), metric("m0"), *map(further, workers), metric("m9"), env=env,
                     descriptors={}, dir="d", read=["run.bin", *names], outputs=outputs, streams=1, told=names,
                     recording=True),
-            needs="folders", kind="valid" if name == "two" else "boundary", kills="emitter-shares-a-file",
+            needs="folders locks", kind="valid" if name == "two" else "boundary", kills="emitter-shares-a-file",
         )  # fmt: skip
 
 

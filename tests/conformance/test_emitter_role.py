@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import sys
 from collections import Counter
 from types import ModuleType
@@ -14,8 +16,10 @@ from conformance_suite import FOLDER, ask, mutants
 from xtrack_conformance.cases import load_cases
 from xtrack_conformance.protocol import BadAnswer
 from xtrack_conformance.scripts import emitter as scripts
-from xtrack_conformance.scripts.emitting import read_facts
+from xtrack_conformance.scripts.emitter_folders import FOLDER_STEPS
+from xtrack_conformance.scripts.emitting import Script, read_facts
 from xtrack_conformance.scripts.following import Broken, Follower
+from xtrack_conformance.segments import block, record
 
 CASES = [case for case in load_cases() if case.role == "emitter"]
 SCHEMA = json.loads((FOLDER / "xtrack_conformance" / "schemas" / "emitter.schema.json").read_text(encoding="utf-8"))
@@ -247,3 +251,64 @@ def test_a_virtual_world() -> None:
     world.settle()
     assert seen == []
     assert not last.is_alive()
+
+
+# ------------------------------------------------------------------------------------------ folders
+
+
+def look(files: Any, **step: Any) -> Script:
+    """Do a step about a folder in which these files lie."""
+    script = Script("c", "")
+    name = step.pop("do", "files")
+    talk = FOLDER_STEPS[name](script, {"dir": "d", **step})
+    assert next(talk)["op"] == "emit.files"
+    with pytest.raises(StopIteration):
+        talk.send({"files": files})
+    return script
+
+
+def lying(path: str, data: bytes = b"", **more: Any) -> dict[str, Any]:
+    return {"path": path, "bytes": base64.b64encode(data).decode(), **more}
+
+
+def segment(*payloads: bytes) -> dict[str, Any]:
+    header = block({"run_id": "a", "sid": SID, "salt": "00000000"})
+    records = [record(json.loads(payload)["m"]["seq"], payload, 0) for payload in payloads]
+    return lying(f"spool/a/{SID}.000001.xseg", header * 2 + b"".join(records))
+
+
+@pytest.mark.parametrize("files", [None, [{}], [{"path": "a", "bytes": "="}], [{"path": "a"}]], ids=str)
+def test_files_of_another_shape_are_no_answer(files: Any) -> None:
+    with pytest.raises(BadAnswer):
+        look(files)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ({"path": "a", "absent": True}, "a is there"),
+        ({"path": "b"}, "b is there 0 times"),
+        ({"path": "*"}, "is there 2 times"),
+        ({"path": "a", "locked": False}, "the lock on a"),
+        ({"path": "a", "json": {"x": 2}}, "it.x is the integer 1"),
+        ({"path": "a", "event": {}}, "a holds no event"),
+    ],
+)
+def test_what_is_seen_of_files(wanted: dict[str, Any], problem: str) -> None:
+    files = [lying("a", b'{"x":1}', locked=True), lying("c/d")]
+    with pytest.raises(Broken, match=re.escape(problem)):
+        look(files, see=[wanted])
+    right = [{"path": "a", "locked": True, "json": {"x": 1}}, {"path": "x", "absent": True}]
+    look(files, see=[*right, {"path": "x", "json": {"x": 2}, "if_there": True}])
+
+
+def test_what_is_seen_of_a_spool() -> None:
+    payloads = [frame[4:] for frame in (START, RUNNING, metric(3), skip(4, 5), metric(6))]
+    look([segment(*payloads)], do="spool", events=[{"t": "metric", "m": {"seq": 6}}], streams=1)
+    for wanted in ({"events": [{"t": "alert"}]}, {"never": [{"t": "metric"}]}, {"streams": 2}):
+        with pytest.raises(Broken):
+            look([segment(*payloads)], do="spool", **wanted)
+    with pytest.raises(Broken, match="seq 4 is neither there nor declared as lost"):
+        look([segment(*payloads[:3], payloads[4])], do="spool")
+    with pytest.raises(Broken, match="what no writer may write"):
+        look([segment(b'{"m":{"seq":1}}')], do="spool")

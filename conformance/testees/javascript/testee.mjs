@@ -10,6 +10,7 @@ import { CODEC_OPS } from "./codec_ops.mjs";
 import { COLLECTOR_OPS } from "./collector_ops.mjs";
 import { EMITTER_OPS } from "./emitter_ops.mjs";
 import { readLine, writeLine } from "./lines.mjs";
+import { HAS_LOCKS } from "./locks.mjs";
 import { SERVER_OPS } from "./server_ops.mjs";
 import { STORE_OPS } from "./store_ops.mjs";
 
@@ -41,7 +42,7 @@ const HELLO = {
     disk: true,
     certificates: true,
     stalls: true,
-    locks: true,
+    locks: HAS_LOCKS,
     // of a server
     keys: true,
     commands: true,

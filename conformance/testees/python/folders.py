@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":  # where nothing of this is asked
+    import fcntl
 
 BRIEFLY = 0.02
 """Seconds."""

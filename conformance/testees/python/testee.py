@@ -45,7 +45,7 @@ HELLO = {
         "settings_file": any(importlib.util.find_spec(name) for name in ("tomllib", "tomli")),
         "forks": True,
         "threads": True,
-        "folders": True,
+        "folders": os.name == "posix",
         "shipping": True,
         "disk": True,
         "scalars": True,
