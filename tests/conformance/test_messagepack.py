@@ -138,7 +138,9 @@ def test_a_writer_of_the_other_codec_is_told_which_it_was(tmp_path: Path, capsys
     mutant = [sys.executable, str(FOLDER / "mutants" / "run.py"), "msgpack-writes-json"]
     report = tmp_path / "report.json"
     assert cli.main(["run", "--case", "msg-write-simplest", "--report", str(report), "--", *mutant]) == 1
-    assert "wrote json, and not msgpack (VER-2.6, VER-2.7)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "wrote json, and not msgpack (VER-2.6, VER-2.7)" in printed
+    assert '"value": 0.5}} in msgpack\n' in printed
 
 
 def peer_with(codec: str) -> peer.Peer:
