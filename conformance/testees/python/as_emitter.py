@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 from as_process import run_process
+from calls import RUN_OPTIONS, make_call
 from folders import Folders
 from values_told import to_tagged, untagged
 from virtual import World
@@ -41,16 +42,6 @@ from xtrack_protocol.transport import LocalTransport
 from xtrack_protocol.transport.remote import TcpTransport
 
 find_source = functools.cache(tracker.find_source)  # asks git, which takes its time
-
-RUN_OPTIONS = {
-    "run_id": "run_id",
-    "worker_id": "worker_id",
-    "name": "name",
-    "tags": "tags",
-    "experiment_id": "experiment_id",
-    "parent_id": "parent_run_id",
-    "world_size": "world_size",
-}
 
 
 class Part:
@@ -323,45 +314,3 @@ class Disk:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self.force(fd)
         self.forced += 1
-
-
-def make_call(here: Emitter, call: str, given: dict[str, Any]) -> Any:  # noqa: C901 - a table
-    """Make one call of the training's; return what it returns."""
-    run = here.run
-    assert run is not None
-    match call:
-        case "param":
-            run.log_param(given["key"], given["value"])
-        case "metric":
-            run.log_metric(given.pop("key"), given.pop("value"), **given)
-        case "metrics":
-            run.log_metrics(given.pop("values"), **given)
-        case "log":
-            run.log(
-                given["msg"], **{name: given[name] for name in ("level",) if name in given}, **given.get("fields", {})
-            )
-        case "tags":
-            run.set_tags(given["tags"])
-        case "status":
-            run.set_status(given["status"], given.get("msg"))
-        case "artifact":
-            meta = given.pop("meta", None)
-            run.log_artifact(given.pop("path"), metadata=meta, **given)
-        case "checkpoint":
-            run.log_checkpoint(**given)
-        case "alert":
-            run.alert(**given)
-        case "summary":
-            run.summary(given["values"])
-        case "commands":
-            for command in run.commands():
-                here.commands.append(
-                    {"cmd_id": command.command_id, "type": command.type, "payload": to_tagged(command.payload or {})}
-                )
-        case "flush":
-            return run.flush(given["until"], **{name: given[name] for name in ("timeout",) if name in given})
-        case "end":
-            run.end(**given)
-        case _:
-            raise ValueError(f"no call {call!r}")
-    return None

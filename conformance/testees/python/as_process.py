@@ -154,7 +154,7 @@ class Program:
 
     def one(self, call: dict[str, Any]) -> None:
         """Make a call."""
-        from as_emitter import RUN_OPTIONS, make_call
+        from calls import RUN_OPTIONS, make_call
 
         from xtrack_protocol.emitter import Tracker
 
@@ -184,7 +184,7 @@ class Program:
                 thread.join()
         else:
             self.commands: list[Any] = []
-            make_call(self, call["call"], given)  # type: ignore[arg-type]
+            make_call(self, call["call"], given)
 
     def quietly(self, calls: list[dict[str, Any]]) -> None:
         """Make calls in a thread."""
