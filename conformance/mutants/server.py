@@ -19,6 +19,7 @@ import server_neighbours
 import server_packed
 import server_requests
 import server_settled
+import server_spooled
 import server_streams
 from patching import Patch, Patches, as_server, serving
 from tools import Mutation
@@ -348,6 +349,7 @@ PATCHES: dict[str, Patch] = {
     **server_kinds.PATCHES,
     **server_requests.PATCHES,
     **server_settled.PATCHES,
+    **server_spooled.PATCHES,
     **server_access.PATCHES,
 }
 

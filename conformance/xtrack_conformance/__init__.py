@@ -43,6 +43,7 @@ CAPABILITIES: Final = {
     "bounds": "how much its server takes at once can be configured",
     "crash": "its server, or what holds its store, can be killed",
     "store_faults": "the store of its server can be made to refuse",
+    "worker_in_store": "the store of its server is a spool, in which a worker can live",
     "tls": "its server speaks TLS",
     "reindex": "its store is a spool with an index that can be made again",
     "segments": "reads and writes segments",

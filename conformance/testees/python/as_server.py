@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import logging
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ import attrs
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, StoreFull, TransportError
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.server import AccessControl, CollectorServer, Keyring, ServerLimits, ServerThread
-from xtrack_protocol.session import CollectorLimits
-from xtrack_protocol.storage import AppendResult, Incoming, SQLiteStore
+from xtrack_protocol.session import CollectorLimits, StreamId
+from xtrack_protocol.spool import SpoolDir, StreamWriter
+from xtrack_protocol.storage import AppendResult, Incoming, LocalStore, SQLiteStore, local
 
 Json = dict[str, Any]
 
@@ -42,6 +45,52 @@ class Store(SQLiteStore):
         if self.is_full:
             raise StoreFull(self.url)
         return super().append(batch)
+
+
+_here = threading.local()
+
+
+def _sync_file(fd: int, *, force: Any = local.sync_file) -> None:
+    """Force a file to the disk, unless that of the store which this thread works for refuses."""
+    if getattr(_here, "refuses", False):
+        raise OSError(errno.EIO, "the disk refuses")
+    force(fd)
+
+
+local.sync_file = _sync_file
+
+
+class Spooled(LocalStore):
+    """A store that is the spool of a folder, in which a worker lives that writes there itself."""
+
+    is_full = refuses = False
+
+    def __init__(self, folder: Path, worker: Json) -> None:
+        stream = StreamId(worker["run_id"], worker["wid"], worker["sid"])
+        self.worker = StreamWriter(SpoolDir(folder).run_dir(stream.run_id), stream)
+        for payload in map(base64.b64decode, worker["payloads"]):
+            self.worker.append(json.loads(payload)["m"]["seq"], payload)
+        super().__init__(folder)
+
+    def cursor(self, stream: StreamId) -> Any:
+        with self._disk():
+            return super().cursor(stream)
+
+    def append(self, batch: Sequence[Incoming]) -> AppendResult:
+        with self._disk():
+            return super().append(batch)
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        _here.refuses = self.refuses
+        try:
+            yield
+        finally:
+            _here.refuses = False
+
+    def close(self) -> None:
+        super().close()
+        self.worker.close()
 
 
 class Log(logging.Handler):
@@ -89,7 +138,7 @@ class Served:
         self.first_line = 0
         self.thread: ServerThread | None = None
         self.child: subprocess.Popen[bytes] | None = None
-        self.store: Store | None = None
+        self.store: Store | Spooled | None = None
         self.keys_by_name: dict[str, str] = {}
         self.keyring: Keyring | None = None
 
@@ -113,7 +162,8 @@ class Served:
             assert self.child.stdout is not None
             port = json.loads(self.child.stdout.readline())
         else:
-            self.store = Store(self.folder / "runs.db")
+            worker = options.get("worker")
+            self.store = Spooled(self.folder / "home", worker) if worker else Store(self.folder / "runs.db")
             try:
                 server = make_server(self.folder, self.store, options)
                 self.thread = ServerThread(server)
@@ -159,7 +209,7 @@ class Served:
     # ------------------------------------------------------------------------------------------ what is there
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[SQLiteStore]:
+    def _opened(self) -> Iterator[Any]:
         """Lend the store: the server's own, or of a server in another process, its file."""
         if self.store is not None:
             yield self.store
@@ -243,7 +293,11 @@ class Served:
     def trouble(self, request: Json) -> Json:
         """Have the store refuse, or not any more."""
         assert self.store is not None
-        self.store.is_full = request["on"]
+        if request.get("disk"):
+            assert isinstance(self.store, Spooled)
+            self.store.refuses = request["on"]
+        else:
+            self.store.is_full = request["on"]
         return {}
 
 
@@ -276,7 +330,7 @@ def _base64(data: bytes) -> str:
 # ---------------------------------------------------------------------------------------------- the server
 
 
-def make_server(folder: Path, store: SQLiteStore, options: Json) -> CollectorServer:
+def make_server(folder: Path, store: SQLiteStore | LocalStore, options: Json) -> CollectorServer:
     """Return a server with these options. Raises ConfigurationError and ValueError."""
     deadlines, bounds = options.get("deadlines", {}), options.get("bounds", {})
     session = {

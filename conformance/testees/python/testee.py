@@ -59,6 +59,7 @@ HELLO = {
         "bounds": True,
         "crash": True,
         "store_faults": True,
+        "worker_in_store": True,
         "reindex": True,
         "segments": True,
         "spool": True,

@@ -98,7 +98,12 @@ class _Script:
 
     def start(self, step: Json) -> Generator[Json, Json, None]:
         """``options``; ``refused``: it mustn't start with them; ``may_refuse``: or it may, and that was all."""
-        found = yield self.request("start", options=step.get("options", {}))
+        options = dict(step.get("options", {}))
+        if "worker" in options:
+            (run, wid, sid), items = options["worker"]["stream"], options["worker"]["items"]
+            payloads = [base64.b64encode(payload or b"").decode() for _, payload in self._items(items)]
+            options["worker"] = {"run_id": run, "wid": wid, "sid": sid, "payloads": payloads}
+        found = yield self.request("start", options=options)
         if "refused" in found:
             if step.get("may_refuse"):
                 raise _LEFT
