@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 SECONDS: Final = 5.0
 """How long one read may take: as long as a process lives."""
+LOOK_SECONDS: Final = 0.05
+"""How often it is looked whether it is over."""
 FRAME_MAX: Final = 1_048_576
 
 
@@ -52,22 +54,25 @@ class SecureCollector:
         with resources.as_file(resources.files("xtrack_conformance") / "certificates" / f"{name}.pem") as path:
             context.load_cert_chain(path)
         self._context = context
+        self._is_over = False
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(LOOK_SECONDS)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Take no more connections; what came is heard."""
-        with contextlib.suppress(OSError):  # which wakes the thread that waits for one
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._is_over = True
         self._thread.join(SECONDS)
+        self._listener.close()
 
     def _work(self) -> None:
-        while True:
+        while not self._is_over:
             try:
                 connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
             except OSError:
                 return
             with contextlib.suppress(OSError, ValueError, KeyError), connection:  # a client may be gone at any time
