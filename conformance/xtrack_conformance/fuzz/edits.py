@@ -15,16 +15,29 @@ _SAMPLES: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def edited_payloads() -> Iterator[bytes]:
-    """Yield, of each type of event with all its members, the payloads that differ from it in one place.
+def edited_events() -> Iterator[Pairs]:
+    """Yield, of each type of event with all its members, the events that differ from it in one place.
 
     There a value is replaced by one that readers go wrong about, or a member is left out or given twice.
     """
     for name, members in {**EVENTS, **CONTROL}.items():
         event = as_pairs(_event(name, members))
         for number in range(len(places(event))):
-            for edited in _edits(event, number):
-                yield spelled(edited).encode("utf-8", "surrogatepass")
+            yield from _edits(event, number)
+
+
+def as_payload(event: Pairs) -> bytes:
+    """Return an event as bytes."""
+    return spelled(event).encode("utf-8", "surrogatepass")
+
+
+def with_less(event: Pairs) -> Iterator[Pairs]:
+    """Yield the events that are this one without one of its members or items."""
+    for number in range(len(places(event))):
+        copy = deepcopy(event)
+        there, index = places(copy)[number]
+        del there[index]
+        yield copy
 
 
 def _edits(event: Pairs, number: int) -> Iterator[Pairs]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -17,12 +18,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from xtrack_conformance.fuzz.asking import Asker
 from xtrack_conformance.fuzz.codec import Codec
-from xtrack_conformance.fuzz.edits import edited_payloads
+from xtrack_conformance.fuzz.edits import as_payload, edited_events, with_less
 from xtrack_conformance.fuzz.findings import Finding, Found
 from xtrack_conformance.fuzz.machines import MACHINES
-from xtrack_conformance.fuzz.strategies import EVENTS_WRITTEN, payloads, streams
+from xtrack_conformance.fuzz.strategies import EVENTS_WRITTEN, Pairs, payloads, streams
 
-EDITED: Final = tuple(edited_payloads())
+EDITED: Final = tuple(map(as_payload, edited_events()))
 
 BATCH = 200
 """Examples before the time is looked at."""
@@ -135,14 +136,29 @@ def _machine_trial(machine: Any, asker: Asker) -> Trial:
 
 
 def _sweep(asker: Asker, codec: Codec) -> Trial:
+    def look(payload: bytes) -> Finding | None:
+        try:
+            codec.payload(payload)
+        except Found as found:
+            return attrs.evolve(found.finding, steps=list(asker.log))
+        return None
+
     def trial(seed: int, _: int) -> None:
-        for payload in EDITED:
-            try:
-                codec.payload(payload)
-            except Found as found:
-                raise Found(attrs.evolve(found.finding, seed=seed, steps=list(asker.log))) from None
+        for number, payload in enumerate(EDITED):
+            if finding := look(payload):
+                smallest = _shrunk(next(islice(edited_events(), number, None)), finding, look)
+                raise Found(attrs.evolve(smallest, seed=seed))
 
     return trial
+
+
+def _shrunk(event: Pairs, finding: Finding, look: Callable[[bytes], Finding | None]) -> Finding:
+    """Return what is found still when all is left out that can be."""
+    for smaller in with_less(event):
+        less = look(as_payload(smaller))
+        if less and less.rule == finding.rule:
+            return _shrunk(smaller, less, look)
+    return finding
 
 
 def _told(seed: int, last: list[Found], run: Callable[[], None]) -> None:
