@@ -17,7 +17,7 @@ from typing import Final
 import attrs
 import msgspec
 
-from xtrack_protocol.errors import AmbiguousRun, DecodeError, RunNotFound
+from xtrack_protocol.errors import AmbiguousRun, DecodeError, EncodeError, RunNotFound
 from xtrack_protocol.ir import (
     CONTROL_TYPES,
     ENVELOPES,
@@ -95,10 +95,13 @@ def _equal(one: object, other: object) -> bool:
 
 
 def content_digest(raw: bytes) -> bytes:
-    """Return what two payloads have in common when, and only when, they are the same event. spec: STR-4.4"""
+    """Return what two payloads have in common when, and only when, they are the same event. spec: STR-4.4
+
+    What no writer may write, although readers take it, is the same only byte by byte.
+    """
     try:
         told = json.dumps(_plain(msgspec.json.decode(encode(decode_stored(raw)))), sort_keys=True).encode()
-    except DecodeError:
+    except (DecodeError, EncodeError):
         told = raw
     return hashlib.sha256(told).digest()
 

@@ -113,6 +113,16 @@ class KeepsEvents(StoreMaker):
         assert store.append([other]).conflicts == (0,)
         assert store.get_run("r").params == {"p": [1]}
 
+    def test_a_conflict_that_no_writer_may_write(self, store: Storage) -> None:
+        """A reader takes a bare NaN where there is no form for it. spec: JSN-7, EVT-RUN_START-5.3, STR-5"""
+        worker = Worker("r")
+        append(store, worker.start())
+        raw = b'{"t":"run_start","v":1,"m":{"seq":1,"ts":1},"p":{"run_id":"r","env":{"gpu_info":[{"memory":NaN}]}}}'
+        other = Incoming(worker.stream, decode(raw), raw, 1)
+        assert store.append([other]).conflicts == (0,)
+        assert store.append([other]).conflicts == (0,)
+        assert [event.raw for event in store.conflicts("r")] == [raw]
+
     def test_a_conflict_within_one_batch(self, store: Storage) -> None:
         """spec: STR-5."""
         worker = Worker("r")
