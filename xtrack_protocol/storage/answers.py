@@ -75,35 +75,25 @@ def decode_stored(raw: bytes) -> Envelope:
 
 def same_content(raw: bytes, other: bytes) -> bool:
     """Whether two payloads are the same event: the same bytes, or equal once decoded. spec: STR-4.2"""
-    if raw == other:
-        return True
-    try:
-        first, second = decode_stored(raw), decode_stored(other)
-    except DecodeError:
-        return False
-    # As written, because NaN equals itself only there, and a run id has two forms.
-    return _equal(msgspec.json.decode(encode(first)), msgspec.json.decode(encode(second)))
-
-
-def _equal(one: object, other: object) -> bool:
-    """Whether two JSON values are the same: in any order of members, and with ``true`` apart from 1."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return isinstance(one, bool) == isinstance(other, bool) and one == other
+    return raw == other or _content(raw) == _content(other)
 
 
 def content_digest(raw: bytes) -> bytes:
-    """Return what two payloads have in common when, and only when, they are the same event. spec: STR-4.4
+    """Return what two payloads have in common when, and only when, they are the same event. spec: STR-4.4"""
+    return hashlib.sha256(_content(raw)).digest()
 
-    What no writer may write, although readers take it, is the same only byte by byte.
-    """
+
+def _content(raw: bytes) -> bytes:
+    """Return an event in a form that is the same for equal events: in any order of members, ``true`` apart from 1."""
     try:
-        told = json.dumps(_plain(msgspec.json.decode(encode(decode_stored(raw)))), sort_keys=True).encode()
-    except (DecodeError, EncodeError):
-        told = raw
-    return hashlib.sha256(told).digest()
+        event = decode_stored(raw)
+    except DecodeError:
+        return raw
+    try:
+        told = msgspec.json.decode(encode(event))  # as written, because a run id has two forms
+    except EncodeError:
+        told = msgspec.to_builtins(event)  # what readers take although no writer may write it
+    return json.dumps(_plain(told), sort_keys=True).encode()
 
 
 def _plain(value: object) -> object:
