@@ -63,7 +63,11 @@ def _plan(case_id: str, capabilities: frozenset[str]) -> list[Run]:
 def _answers(testee: Any, requests: Sequence[dict[str, Any]]) -> list[Any]:
     answers = []
     for request in requests:
-        answer = json.loads(json.dumps({"id": 1, **testee.answer(copy.deepcopy(request))}))
+        try:
+            told = testee.answer(copy.deepcopy(request))
+        except Exception as error:  # as the testee's own loop tells it
+            told = {"internal_error": f"{type(error).__name__}: {error}"}
+        answer = json.loads(json.dumps({"id": 1, **told}))
         answers.append(read_answer(answer, request["op"]))
     return answers
 

@@ -33,8 +33,9 @@ SECONDS = 0.5
 
 
 def is_kill(result: CaseResult) -> bool:
-    """Whether a case has found a mutant: failed, or where it says SHOULD and no more, nonstrict."""
-    return result.verdict == ("nonstrict" if result.case.level == "SHOULD" else "fail")
+    """Whether a case has found a mutant: failed, or where it says SHOULD and no more, nonstrict. A crash is no kill."""
+    wanted = "nonstrict" if result.case.level == "SHOULD" else "fail"
+    return result.verdict == wanted and "internal error" not in result.reason
 
 
 def is_slow(case: Case) -> bool:
