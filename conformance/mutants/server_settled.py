@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from typing import Any
 
-from patching import Patch, Patches
+from patching import Patch, Patches, as_server
 
 import xtrack_protocol.server.commands as commands
 from xtrack_protocol.ir import Envelope
@@ -47,13 +47,16 @@ def _cursor_stays(p: Patches) -> None:
 
 
 def _tells_of_tombs(p: Patches) -> None:
+    tombs: set[str] = set()
+
     def begin(original: Any, self: Any, connection: Any, wanted: Any) -> None:
-        if (self._server.store.root / "spool" / wanted.run_id / "DELETED").exists():
+        if wanted.run_id in tombs:
             self._refuse(connection, wanted.run_id, "deleted", "mutant")
         else:
             original(self, connection, wanted)
 
     p.around(Subscriptions, "begin", begin)
+    p.around(as_server.Store, "delete_run", lambda o, self, run_id: (tombs.add(run_id), o(self, run_id))[1])
 
 
 def _by_bytes(owner: Any, command: Any) -> str:
