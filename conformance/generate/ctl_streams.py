@@ -62,7 +62,12 @@ def _opening(group: Group) -> None:
         group.script(case_id, "server", clauses, why, *steps, **more)
 
     add(
-        "ctl-open-new", "CTL-8.1 CTL-3 CTL-1", "a stream that was never seen has the cursor 0", *session(R), *quiet("w"), kills="cursor-is-the-next"
+        "ctl-open-new",
+        "CTL-8.1 CTL-3 CTL-1",
+        "a stream that was never seen has the cursor 0",
+        *session(R),
+        *quiet("w"),
+        kills="cursor-is-the-next",
     )
     add("ctl-open-again", "CTL-8.1 CTL-3 DLV-6.1", "behind a reconnect it goes on where it was acked", *session(R),
         send("w", seqs(R, 1, 7)), acked("w", ack(R, 7)), {"do": "close", "conn": "w"}, join("v"), open_("v", R, 7),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from typing import Any
 
@@ -129,6 +130,11 @@ def _slow_reader_stops_all(p: Patches) -> None:
     def hold_back(original: Any, self: Any, on: bool) -> None:
         original(self, on or not all(one._writable for one in self._connections))
 
+    def made(original: Any, self: Any, transport: Any) -> None:  # what systems keep for a reader may be megabytes
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        original(self, transport)
+
+    p.around(Connection, "connection_made", made)
     p.around(CollectorServer, "_hold_back", hold_back)
     p.around(Connection, "pause_writing", lambda o, self: (o(self), self.server._hold_back(True)))
     p.around(Connection, "resume_writing", lambda o, self: (o(self), self.server._hold_back(False)))
