@@ -20,7 +20,6 @@ STREAM = "emitter/stream.py"
 SURROUNDINGS = "emitter/surroundings.py"
 SYNC = "sender/sync.py"
 SYNCING = "spool/syncing.py"
-TELLING = "cli/sync.py"
 TLS = "net/tls.py"
 TLS_CHANNEL = "net/tls_channel.py"
 TRACKER = "emitter/tracker.py"
@@ -166,7 +165,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
          "            self.lanes.clear()\n            self._waiting.clear()\n"),
     ),
     "emitter-hides-refusals": (
-        (TELLING, 'f"run {stream.stream.run_id}: refused for good: {code}, {number} events"', '""'),
+        (SYNC, 'f"run {stream.stream.run_id}: refused for good: {code}, {number} events"', '""'),
     ),
     "emitter-never-sends-again": (
         (SYNC, "            lane.resend, lane.note.unconfirmed = True, 0\n", "            pass\n"),

@@ -167,39 +167,12 @@ def _tell(report: SyncReport, as_json: bool) -> None:
         unfinished = [row for row, stream in zip(rows, report.streams, strict=True) if _is_news(stream)]
         shown = rows if len(rows) <= _SHOWN_WHOLE or not out.on_terminal() else unfinished
         out.table(STREAMS, shown)
-    for text in _remarks(report, new):
+    for text in report.remarks(new):
         out.remark(text)
 
 
 def _is_news(stream: StreamReport) -> bool:
     return stream.state != "acked" or stream.new > 0
-
-
-def _remarks(report: SyncReport, new: int) -> list[str]:
-    count = len(report.streams)
-    done = sum(stream.state == "acked" for stream in report.streams)
-    if not count:
-        return ["there is nothing in this spool"]
-    said = [f"{done} of {count} streams are acked by {report.address}, {new} events of them now"]
-    if report.is_plain and any(stream.unconfirmed for stream in report.streams):
-        said.append(
-            f"{report.address} speaks plain version 1, which confirms nothing: what was sent stays in the spool as "
-            f"sent and unconfirmed, and is only sent again with --again"
-        )
-    said += [
-        f"run {stream.stream.run_id}: refused for good: {code}, {number} events"
-        for stream in report.streams
-        for code, number in sorted(stream.refused.items())
-    ]
-    live = sum(stream.state == "live" for stream in report.streams)
-    if live:
-        said.append(f"{live} streams were left to their own senders, which are alive")
-    busy = sum(stream.state == "busy" for stream in report.streams)
-    if busy:
-        said.append(f"{busy} streams are being shipped by another process")
-    if report.problem:
-        said.append(f"gave up: {report.problem}. `xtrack sync` goes on from here")
-    return said
 
 
 def _row(stream: StreamReport) -> list[Any]:

@@ -68,6 +68,33 @@ class SyncReport:
         """Whether the collector has acked everything."""
         return not self.problem and all(report.state == "acked" for report in self.streams)
 
+    def remarks(self, new: int) -> list[str]:
+        """Say for people what became of it; ``new``: how many events were acked now."""
+        count = len(self.streams)
+        done = sum(stream.state == "acked" for stream in self.streams)
+        if not count:
+            return ["there is nothing in this spool"]
+        said = [f"{done} of {count} streams are acked by {self.address}, {new} events of them now"]
+        if self.is_plain and any(stream.unconfirmed for stream in self.streams):
+            said.append(
+                f"{self.address} speaks plain version 1, which confirms nothing: what was sent stays in the spool as "
+                f"sent and unconfirmed, and is only sent again with --again"
+            )
+        said += [
+            f"run {stream.stream.run_id}: refused for good: {code}, {number} events"
+            for stream in self.streams
+            for code, number in sorted(stream.refused.items())
+        ]
+        live = sum(stream.state == "live" for stream in self.streams)
+        if live:
+            said.append(f"{live} streams were left to their own senders, which are alive")
+        busy = sum(stream.state == "busy" for stream in self.streams)
+        if busy:
+            said.append(f"{busy} streams are being shipped by another process")
+        if self.problem:
+            said.append(f"gave up: {self.problem}. `xtrack sync` goes on from here")
+        return said
+
 
 class Syncer(Shipper):
     """Ships the streams of ``spool``, in the thread that calls ``sync``, a number of them at a time.

@@ -28,7 +28,6 @@ from folders import Folders
 from values_told import to_tagged, untagged
 from virtual import World
 
-from xtrack_protocol.cli.sync import _remarks
 from xtrack_protocol.emitter import Run, Tracker, ending, exits, tracker
 from xtrack_protocol.errors import TransportError
 from xtrack_protocol.net.channel import Channel
@@ -188,7 +187,7 @@ class Emitter:
         world = self.world
         options = {"connect": self.connect, "clock": world.clock, "wake": world.wake}
         report = Syncer(SpoolDir(self.folder), endpoint, again=again, **options).sync()
-        for text in _remarks(report, 0):
+        for text in report.remarks(0):
             self.lines.write(f"{text}\n")
         return report.is_complete
 
