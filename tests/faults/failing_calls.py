@@ -90,12 +90,12 @@ for call in range(calls):
     elif run.events_logged - seq != run.stats().dropped - before:
         result["raised"].append(f"call {call}: counted {run.stats().dropped - before}")
 began = time.perf_counter()
-before = run.stats().dropped
+before, seq = run.stats().dropped, run.events_logged
 try:
     run.end()
 except BaseException as error:
     result["raised"].append(f"end: {error!r}")
-if run.stats().dropped == before:
+if run.events_logged - seq > run.stats().dropped - before:  # one that fails is tried again, in room that was kept back
     result["accepted"].append(run.events_logged)
 result["end_ms"] = (time.perf_counter() - began) * 1000
 result["dropped"], result["logged"] = run.stats().dropped, run.events_logged
