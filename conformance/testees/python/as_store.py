@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from testee import to_base64, to_tagged
+from testee import to_base64
+from values_told import to_tagged
 
 from xtrack_protocol.collector import Collector
 from xtrack_protocol.errors import (

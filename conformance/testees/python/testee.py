@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import json
 import os
-import struct
 import sys
 from typing import Any
 
 import msgspec
+from values_told import to_tagged
+from values_told import untagged as from_tagged
 
 import xtrack_protocol
 from xtrack_protocol.errors import DecodeError, EncodeError
@@ -202,40 +203,6 @@ def from_envelope(envelope: Envelope) -> dict[str, Any]:
 def to_base64(data: bytes) -> str:
     """Return bytes as they stand in a line."""
     return base64.b64encode(data).decode("ascii")
-
-
-def to_tagged(value: Any) -> dict[str, Any]:
-    """Return a value with its type."""
-    if value is None:
-        return {"t": "null"}
-    if isinstance(value, bool):
-        return {"t": "bool", "v": value}
-    if isinstance(value, int):
-        return {"t": "int", "v": str(value)}
-    if isinstance(value, float):
-        return {"t": "float", "v": struct.pack(">d", value).hex()}
-    if isinstance(value, str):
-        return {"t": "str", "v": value}
-    if isinstance(value, dict):
-        return {"t": "obj", "v": [[name, to_tagged(item)] for name, item in value.items()]}
-    return {"t": "list", "v": [to_tagged(item) for item in value]}
-
-
-def from_tagged(tagged: dict[str, Any]) -> Any:
-    """Return the value of a tagged one."""
-    held: Any = tagged.get("v")
-    match tagged["t"]:
-        case "int":
-            return int(held)
-        case "float":
-            return struct.unpack(">d", bytes.fromhex(held))[0]
-        case "utf16":
-            return bytes.fromhex(held).decode("utf-16-be", "surrogatepass")
-        case "list":
-            return [from_tagged(item) for item in held]
-        case "obj":
-            return {name: from_tagged(item) for name, item in held}
-    return held
 
 
 def main(testee: Testee) -> None:
