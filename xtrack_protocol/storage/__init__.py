@@ -10,6 +10,8 @@ from xtrack_protocol.storage.base import (
     RunQuery,
     Storage,
     StoredEvent,
+    StreamEvents,
+    StreamResult,
 )
 from xtrack_protocol.storage.local import LocalStore
 from xtrack_protocol.storage.memory import MemoryStore
@@ -31,5 +33,7 @@ __all__ = [
     "SQLiteStore",
     "Storage",
     "StoredEvent",
+    "StreamEvents",
+    "StreamResult",
     "open_store",
 ]

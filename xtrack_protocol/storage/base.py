@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -10,6 +11,7 @@ from typing import ClassVar, Literal, TypeAlias
 import attrs
 from typing_extensions import Self
 
+from xtrack_protocol.errors import RunNotFound
 from xtrack_protocol.ir import Durability, Envelope, Json
 from xtrack_protocol.runs import (
     Aggregate,
@@ -24,6 +26,7 @@ from xtrack_protocol.runs import (
 )
 from xtrack_protocol.session import RangeSet, StreamId
 from xtrack_protocol.storage.access import RunAccess
+from xtrack_protocol.wire import Frame, is_control
 
 Order: TypeAlias = Literal["started", "-started", "name", "-name", "status", "updated", "-updated"]
 """What runs are sorted by; a minus turns it round."""
@@ -56,6 +59,31 @@ class AppendResult:
     """Places in the batch of events whose seq is taken by another event: kept aside, the first wins. spec: STR-5"""
     dropped: int = 0
     """Events of deleted runs. spec: FLD-9"""
+
+
+@attrs.frozen
+class StreamEvents:
+    """Events of one stream on their way into a store, in the order in which they came: Incoming, many at a time.
+
+    ``frames``: each has an envelope. A ``skip`` among them closes its range; other control events are passed over.
+    """
+
+    stream: StreamId
+    frames: Sequence[Frame]
+    received_at_us: int
+
+
+@attrs.define
+class StreamResult:
+    """What became of a StreamEvents. ``last_position``: of the last event that was new, 0 without one. ``conflicts``:
+    seqs, as in AppendResult. ``dropped``: whether the run was deleted, so that nothing of it was taken. spec: FLD-9
+    """
+
+    stored: int = 0
+    last_position: int = 0
+    duplicates: int = 0
+    conflicts: tuple[int, ...] = ()
+    dropped: bool = False
 
 
 @attrs.frozen
@@ -147,6 +175,42 @@ class Storage(abc.ABC):
         A ``skip`` closes its range in the stream's cursor and is no event of the run; other control events are passed
         over (spec: STR-7, CTL-1). An experiment that an event names is made where there is none of that id or name.
         """
+
+    def append_streams(self, batches: Sequence[StreamEvents]) -> list[StreamResult]:
+        """Do what :meth:`append` does, for whoever has many events of few streams; return what became of each batch.
+
+        All of them are taken or none. A store that keeps many events at once better than one by one does so here.
+        """
+        items = [
+            Incoming(batch.stream, frame.envelope, frame.raw, batch.received_at_us)
+            for batch in batches
+            for frame in batch.frames
+            if frame.envelope is not None  # for the type checker
+        ]
+        result = self.append(items)
+        found: list[StreamResult] = []
+        begin = low = low_conflict = 0
+        for batch in batches:
+            end = begin + len(batch.frames)
+            high = bisect_left(result.stored, end, low)
+            high_conflict = bisect_left(result.conflicts, end, low_conflict)
+            conflicts = tuple(items[place].envelope.meta.seq for place in result.conflicts[low_conflict:high_conflict])
+            one = StreamResult(high - low, result.positions[high - 1] if high > low else 0, conflicts=conflicts)
+            if one.stored + len(conflicts) < end - begin:
+                events = sum(not is_control(item.envelope) for item in items[begin:end])
+                others = events - one.stored - len(conflicts)
+                one.dropped = bool(others and result.dropped) and not self._has_run(batch.stream.run_id)
+                one.duplicates = 0 if one.dropped else others
+            found.append(one)
+            begin, low, low_conflict = end, high, high_conflict
+        return found
+
+    def _has_run(self, run_id: str) -> bool:
+        try:
+            self.get_run(run_id)
+        except RunNotFound:
+            return False
+        return True
 
     @abc.abstractmethod
     def expect_run(self, run_id: str, *, name: str | None = None, experiment_id: str | None = None) -> RunState:
