@@ -11,6 +11,7 @@ import pytest
 
 import xtrack_protocol
 
+BASE = {"_lazy", "_value", "_decode_limits"}  # below all layers, or a part of one
 CORE = ["errors", "limits", "ir", "wire", "session", "runs"]
 SCRIPT = """
 import sys
@@ -61,7 +62,7 @@ def test_a_layer_brings_no_layer_above_it(name: str) -> None:
         for module in brought_by(f"xtrack_protocol.{name}")
         if module.startswith("xtrack_protocol.")
     }
-    assert ours <= set(CORE[: CORE.index(name) + 1])
+    assert ours - BASE <= set(CORE[: CORE.index(name) + 1])
 
 
 @pytest.mark.parametrize("name", ["emitter", "transport", "spool"])

@@ -12,9 +12,10 @@ and so are the events, the codec and the errors. The rest has modules of its own
 ``.collector``, ``.transport``, ``.runs``, ``.spool``, ``.testing``.
 """
 
-from xtrack_protocol.emitter import (
-    Run,
-    Tracker,
+from typing import TYPE_CHECKING
+
+from xtrack_protocol._lazy import lazily
+from xtrack_protocol.emitter.current import (
     alert,
     current_run,
     end,
@@ -31,6 +32,8 @@ from xtrack_protocol.emitter import (
     start_run,
     summary,
 )
+from xtrack_protocol.emitter.run import Run
+from xtrack_protocol.emitter.tracker import Tracker
 from xtrack_protocol.errors import DecodeError, EncodeError, XTrackError
 from xtrack_protocol.ir import (
     Ack,
@@ -52,15 +55,23 @@ from xtrack_protocol.ir import (
     Tags,
     UnknownEvent,
 )
-from xtrack_protocol.limits import DecodeLimits
-from xtrack_protocol.wire import (
-    PROTOCOL_VERSION,
-    Frame,
-    FrameDecoder,
-    decode_frame,
-    encode_frame,
-    stream_file,
-)
+
+if TYPE_CHECKING:
+    from xtrack_protocol.limits import DecodeLimits
+    from xtrack_protocol.wire.files import stream_file
+    from xtrack_protocol.wire.framing import Frame, FrameDecoder, decode_frame, encode_frame
+    from xtrack_protocol.wire.versioning import PROTOCOL_VERSION
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "limits": ("DecodeLimits",),
+            "wire.files": ("stream_file",),
+            "wire.framing": ("Frame", "FrameDecoder", "decode_frame", "encode_frame"),
+            "wire.versioning": ("PROTOCOL_VERSION",),
+        },
+        modules=("runs", "session", "settings", "spool", "transport", "wire"),
+    )
 
 __version__ = "0.1.0"
 

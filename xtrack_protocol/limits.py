@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import attrs
+from xtrack_protocol._lazy import lazily
 
 MIB: Final = 1024 * 1024
 
@@ -128,31 +128,9 @@ WINDOW_EVENTS: Final = 10_000
 WINDOW_BYTES: Final = 4 * MIB
 """Bytes of payload of one connection that a server lets be on their way. spec: CTL-6"""
 
+if TYPE_CHECKING:
+    from xtrack_protocol._decode_limits import FILE_LIMITS, SOCKET_LIMITS, DecodeLimits
 
-@attrs.frozen(kw_only=True)
-class DecodeLimits:
-    """What a decoder takes.
-
-    ``max_frame``: bytes of payload, at most 16 MiB - 1; larger announcements are refused before anything is
-    allocated (spec: FRM-3, FRM-4). ``max_depth``: levels of nesting (spec: JSN-2).
-    """
-
-    max_frame: int = attrs.field(default=FRAME_MAX_SOCKET)
-    max_depth: int = attrs.field(default=DEPTH_MAX)
-
-    @max_frame.validator
-    def _check_max_frame(self, _attribute: object, value: int) -> None:
-        if not 1 <= value <= FRAME_HARD_MAX:
-            raise ValueError(f"max_frame must be 1 to {FRAME_HARD_MAX} bytes, not {value}")
-
-    @max_depth.validator
-    def _check_max_depth(self, _attribute: object, value: int) -> None:
-        if not 1 <= value <= DEPTH_MAX:
-            raise ValueError(f"max_depth must be 1 to {DEPTH_MAX} levels, not {value}")
-
-
-SOCKET_LIMITS: Final = DecodeLimits()
-"""For pipes and sockets."""
-
-FILE_LIMITS: Final = DecodeLimits(max_frame=FRAME_MAX_FILE)
-"""For files on this machine."""
+    __all__ = ["FILE_LIMITS", "SOCKET_LIMITS", "DecodeLimits"]
+else:
+    __getattr__, __dir__ = lazily(__name__, {"_decode_limits": ("FILE_LIMITS", "SOCKET_LIMITS", "DecodeLimits")})

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
+import msgspec
 
+from xtrack_protocol._value import Value
 from xtrack_protocol.errors import ConfigurationError
 
 CONFIG_FILE: Final = "xtrack.toml"
@@ -97,14 +98,29 @@ def _one_of(*choices: str) -> Callable[[object], str]:
     return parse
 
 
+class _Setting(msgspec.Struct, frozen=True):
+    """What is to be known of a setting beside its name and type."""
+
+    doc: str
+    parse: Callable[[object], Any]
+    default: Any
+    secret: bool
+
+
+_settings: Final[list[_Setting]] = []
+"""In the order of the fields of Settings."""
+
+
 def _setting(doc: str, parse: Callable[[object], Any], default: Any, *, secret: bool = False) -> Any:
-    shown = (lambda value: "None" if value is None else "'***'") if secret else True
-    return attrs.field(default=default, repr=shown, metadata={"doc": doc, "parse": parse, "secret": secret})
+    _settings.append(_Setting(doc, parse, default, secret))
+    return default
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """Every setting, resolved. ``XTRACK_`` and a field's name in capitals is its environment variable."""
+class Settings(Value, frozen=True, kw_only=True):
+    """Every setting, resolved. ``XTRACK_`` and a field's name in capitals is its environment variable.
+
+    Its repr never shows the key.
+    """
 
     transport: str = _setting("how events leave: local, tcp, unix, file, stdio, memory, null", _text, "local")
     dir: Path | None = _setting("the spool and the local index (default `~/.xtrack`)", _path, None)
@@ -159,9 +175,19 @@ class Settings:
         ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "WORLD_SIZE", "RANK", "LOCAL_RANK"),
     )
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        values = ((name, setting, getattr(self, name)) for name, setting in _SETTINGS.items())
+        return [(name, "***" if setting.secret and value is not None else value) for name, setting, value in values]
 
-@attrs.frozen
-class SettingRow:
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+_SETTINGS: Final = dict(zip(Settings.__struct_fields__, _settings, strict=True))
+"""The table: every setting by its name."""
+
+
+class SettingRow(Value, frozen=True):
     """A row of the documented table."""
 
     name: str
@@ -174,8 +200,8 @@ class SettingRow:
 def settings_table() -> list[SettingRow]:
     """Return the documented table, a row a setting."""
     return [
-        SettingRow(field.name, _variable(field.name), field.default, field.metadata["doc"], field.metadata["secret"])
-        for field in attrs.fields(Settings)
+        SettingRow(name, _variable(name), setting.default, setting.doc, setting.secret)
+        for name, setting in _SETTINGS.items()
     ]
 
 
@@ -191,27 +217,26 @@ def load_settings(environ: Mapping[str, str] | None = None, start: Path | None =
     environ = os.environ if environ is None else environ
     path = _find_file(environ, start)
     in_file = _read_file(path) if path else {}
-    fields = {field.name: field for field in attrs.fields(Settings)}
     for name in in_file:
-        if name not in fields:
+        if name not in _SETTINGS:
             shown = "***" if _may_be_secret(name, in_file[name]) else in_file[name]
-            raise ConfigurationError(f"{path}: {name}", shown, "no such setting", f"Known: {', '.join(fields)}")
+            raise ConfigurationError(f"{path}: {name}", shown, "no such setting", f"Known: {', '.join(_SETTINGS)}")
     values: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name, setting in _SETTINGS.items():
         variable = _variable(name)
         if environ.get(variable):
-            values[name] = _parse(variable, environ[variable], field)
+            values[name] = _parse(variable, environ[variable], setting)
         elif path and name in in_file:
-            value = _parse(f"{path}: {name}", in_file[name], field)
+            value = _parse(f"{path}: {name}", in_file[name], setting)
             values[name] = path.absolute().parent / value if isinstance(value, Path) else value
     return Settings(**values)
 
 
-def _parse(where: str, value: object, field: attrs.Attribute[Any]) -> Any:
+def _parse(where: str, value: object, setting: _Setting) -> Any:
     try:
-        return field.metadata["parse"](value)
+        return setting.parse(value)
     except (TypeError, ValueError) as error:
-        shown = "***" if field.metadata["secret"] else value
+        shown = "***" if setting.secret else value
         raise ConfigurationError(where, shown, str(error)) from error
 
 

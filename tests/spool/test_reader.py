@@ -76,7 +76,7 @@ def test_a_flipped_bit_costs_its_record_in_a_live_segment_too(segment):
 
 def test_a_write_that_was_cut_off_while_we_read_is_no_damage(segment, monkeypatch):
     """The reader saw the first half of a record that the writer then took back and wrote over."""
-    from xtrack_protocol.spool import reader
+    from xtrack_protocol.spool import segment as reader
 
     whole = segment.path.read_bytes()
     last = [item for item, _ in read_segment(segment, finished=True)][-1]

@@ -8,7 +8,20 @@
         answers = client.send_command("run-1", "adjust_lr", {"lr": 0.01})
 """
 
-from xtrack_protocol.client.client import CollectorClient
-from xtrack_protocol.client.subscription import PublishedEvent, RemoteSubscription
+from typing import TYPE_CHECKING
+
+from xtrack_protocol._lazy import lazily
+
+if TYPE_CHECKING:
+    from xtrack_protocol.client.client import CollectorClient
+    from xtrack_protocol.client.subscription import PublishedEvent, RemoteSubscription
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "client": ("CollectorClient",),
+            "subscription": ("PublishedEvent", "RemoteSubscription"),
+        },
+    )
 
 __all__ = ["CollectorClient", "PublishedEvent", "RemoteSubscription"]

@@ -120,7 +120,7 @@ class RunManager:
         chosen = root if root is not None else root_of_local(store) if store is not None else None
         settings = load_settings()
         self._spool = SpoolDir(Path(SpoolDir(chosen if chosen is not None else settings.dir).root).absolute())
-        self._settings = attrs.evolve(settings, dir=self._spool.root)
+        self._settings = msgspec.structs.replace(settings, dir=self._spool.root)
         self._given = store
         self._local: Storage | None = None
         self._collector: Collector | None = None

@@ -23,7 +23,8 @@ from xtrack_protocol.emitter.values import (
     to_number,
     to_text,
 )
-from xtrack_protocol.ir import MetricContext, Progress
+from xtrack_protocol.ir.lifecycle import Progress
+from xtrack_protocol.ir.values import MetricContext
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 
 _T = TypeVar("_T", bound=str)

@@ -13,9 +13,10 @@ from typing import Final, TypeAlias
 from xtrack_protocol.emitter.stream import StreamEmitter
 from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import DecodeError
-from xtrack_protocol.ir import AckStatus, Command, CommandResult, run_id_text
-from xtrack_protocol.transport import LocalTransport
-from xtrack_protocol.wire import decode
+from xtrack_protocol.ir.control import AckStatus, Command, CommandResult
+from xtrack_protocol.ir.identity import run_id_text
+from xtrack_protocol.transport.local import LocalTransport
+from xtrack_protocol.wire.codec import decode
 
 CommandCallback: TypeAlias = Callable[[Command], object]
 """Called with each command. What it returns is the answer's message; what it raises makes the answer an error."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from xtrack_protocol.emitter.stream import StreamEmitter, say
 from xtrack_protocol.emitter.values import brief
-from xtrack_protocol.transport import Delivery
+from xtrack_protocol.transport.base import Delivery
 
 STRANGER_SECONDS: Final = 5.0
 """Seconds that are waited at most for a collector that this run has never had a connection with."""

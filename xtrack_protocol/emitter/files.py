@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import attrs
+from xtrack_protocol._value import Value
 
 CHECKSUM_MAX: Final = 256 * 1024 * 1024
 """Bytes of a file up to which its checksum is made unasked: about a quarter of a second."""
 
 
-@attrs.frozen
-class FileFacts:
+class FileFacts(Value, frozen=True):
     """What could be found out: ``size`` in bytes, ``checksum``, and why there is no more."""
 
     size: int | None = None

@@ -7,10 +7,13 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from xtrack_protocol.errors import DecodeError, SpoolError
-from xtrack_protocol.ir import Envelope, RunEnd, RunStart
-from xtrack_protocol.session import StreamId
-from xtrack_protocol.spool import SpoolDir, open_segment, read_segment, safe_name, segments, streams_of
-from xtrack_protocol.wire import Record, decode
+from xtrack_protocol.ir.envelope import Envelope
+from xtrack_protocol.ir.lifecycle import RunEnd, RunStart
+from xtrack_protocol.session.streams import StreamId
+from xtrack_protocol.spool.layout import SpoolDir, safe_name, segments
+from xtrack_protocol.spool.segment import open_segment, read_segment, streams_of
+from xtrack_protocol.wire.codec import decode
+from xtrack_protocol.wire.records import Record
 
 
 def launch_run_id(job: str, worker: str, spool: SpoolDir | None, *, is_again: bool) -> str:

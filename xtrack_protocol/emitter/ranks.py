@@ -6,7 +6,6 @@ where the script has initialised it already.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -14,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import attrs
+import msgspec
+
+from xtrack_protocol._value import Value
 
 _WHOLE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _STEPS_MAX: Final = 0xFFFF_FFF0
@@ -31,8 +32,7 @@ _VARIABLES: Final = (
 _RANKS: Final = tuple(index_name for index_name, _ in _VARIABLES)
 
 
-@attrs.frozen
-class Rank:
+class Rank(Value, frozen=True):
     """A process's place in its launch. ``source``: the variable that tells it.
 
     ``job``: a run id that all ranks of the launch come to, and no other launch does; None where they share nothing
@@ -62,7 +62,7 @@ def find_rank(environ: Mapping[str, str] | None = None, warn: Callable[[str], No
         if alone is None or "TORCHELASTIC_RUN_ID" not in environ:
             return None
         rank = alone  # a world of one, which may be restarted, or be larger then
-    return attrs.evolve(rank, job=_job(environ, rank), is_again=_is_again(environ))
+    return msgspec.structs.replace(rank, job=_job(environ, rank), is_again=_is_again(environ))
 
 
 # ------------------------------------------------------------------------------------------ who
@@ -207,6 +207,8 @@ def _slurm_id(environ: Mapping[str, str], *, with_step: bool = True) -> str:
 
 
 def _digest(*texts: str) -> str:
+    import hashlib  # only a launch needs it, and it brings OpenSSL
+
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 

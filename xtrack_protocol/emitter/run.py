@@ -19,28 +19,13 @@ from xtrack_protocol.emitter.files import FileFacts, measure
 from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
 from xtrack_protocol.emitter.values import NotANumber, brief, error_info, flatten_params, to_number, to_text
 from xtrack_protocol.errors import RunEnded
-from xtrack_protocol.ir import (
-    ActivityStatus,
-    Alert,
-    Artifact,
-    Checkpoint,
-    Command,
-    EndStatus,
-    ErrorInfo,
-    LogEntry,
-    LogLevel,
-    Metric,
-    MetricBatch,
-    Param,
-    Progress,
-    RunEnd,
-    StatusUpdate,
-    Summary,
-    Tags,
-    UploadStrategy,
-)
+from xtrack_protocol.ir.control import Command
+from xtrack_protocol.ir.files import Artifact, Checkpoint, UploadStrategy
+from xtrack_protocol.ir.lifecycle import ActivityStatus, EndStatus, ErrorInfo, Progress, RunEnd, StatusUpdate, Tags
+from xtrack_protocol.ir.messages import Alert, LogEntry, LogLevel
+from xtrack_protocol.ir.values import Metric, MetricBatch, Param, Summary
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
-from xtrack_protocol.transport import Promise
+from xtrack_protocol.transport.base import Promise
 
 ProgressLike: TypeAlias = Progress | tuple[int, int] | tuple[int, int, str]
 """How far: (current, total) or (current, total, unit)."""

@@ -7,22 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from xtrack_protocol.ir import (
-    Alert,
-    Artifact,
-    Checkpoint,
-    ErrorInfo,
-    LogEntry,
-    MetricBatch,
-    Number,
-    Param,
-    Payload,
-    RunEnd,
-    RunStart,
-    StatusUpdate,
-    Summary,
-    Tags,
-)
+from xtrack_protocol.ir._slots import Number
+from xtrack_protocol.ir.envelope import Payload
+from xtrack_protocol.ir.files import Artifact, Checkpoint
+from xtrack_protocol.ir.lifecycle import ErrorInfo, RunEnd, RunStart, StatusUpdate, Tags
+from xtrack_protocol.ir.messages import Alert, LogEntry
+from xtrack_protocol.ir.values import MetricBatch, Param, Summary
 
 TEXT_MAX: Final = 64 * 1024
 """Characters that stay of a text that is too long. JSON writes each with at most six bytes, so that two such texts

@@ -15,36 +15,30 @@ import time
 from pathlib import Path
 from typing import Final
 
-import attrs
 import msgspec
 
+from xtrack_protocol._value import Value
 from xtrack_protocol.emitter.shrink import shrink, split_batch
 from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import EncodeError, TransportError, XTrackError
-from xtrack_protocol.ir import (
-    Artifact,
-    CommandResult,
-    Envelope,
-    EventMeta,
-    Metric,
-    MetricBatch,
-    Payload,
-    RunStart,
-    Skip,
-)
+from xtrack_protocol.ir.control import CommandResult, Skip
+from xtrack_protocol.ir.envelope import Envelope, EventMeta, Payload
+from xtrack_protocol.ir.files import Artifact
+from xtrack_protocol.ir.lifecycle import RunStart
+from xtrack_protocol.ir.values import Metric, MetricBatch
 from xtrack_protocol.limits import FRAME_MAX_EMIT
-from xtrack_protocol.session import StreamId, as_published
-from xtrack_protocol.spool import make_private_dir, write_private
-from xtrack_protocol.transport import Delivery, Promise, StreamInfo, Transport
-from xtrack_protocol.wire import encode
+from xtrack_protocol.session.published import as_published
+from xtrack_protocol.session.streams import StreamId
+from xtrack_protocol.spool.layout import make_private_dir, write_private
+from xtrack_protocol.transport.base import Delivery, Promise, StreamInfo, Transport
+from xtrack_protocol.wire.codec import encode
 
 _WARN_SECONDS: Final = 60.0
 
 _METRIC = type(Envelope.of(Metric("", "", 0), seq=1, timestamp_us=0))
 
 
-@attrs.frozen(kw_only=True)
-class RunStats:
+class RunStats(Value, frozen=True, kw_only=True):
     """What an emitter has done so far.
 
     ``accepted``: events that the transport took. ``dropped``: events that it couldn't take, their seqs declared lost.

@@ -10,25 +10,40 @@ from pathlib import Path
 from typing import Final
 
 from xtrack_protocol.emitter.values import to_text
-from xtrack_protocol.ir import EnvironmentInfo, SourceInfo
+from xtrack_protocol.ir.lifecycle import EnvironmentInfo, SourceInfo
 
 _GIT_SECONDS: Final = 2.0
-_SECRET_NAME: Final = re.compile(
+
+
+class _Pattern:
+    """A regular expression that is compiled when it is asked first: most starts have nothing to look through."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def search(self, text: str) -> object:
+        return re.search(self._text, text)
+
+    def sub(self, replacement: str, text: str) -> str:
+        return re.sub(self._text, replacement, text)
+
+
+_SECRET_NAME: Final = _Pattern(
     r"(?i)((?<![a-z])pass(?![a-z])|passw(or)?d|passphrase|passcode|secret|token(?![a-z])|(api|access|private)[-_]?key"
     r"|credential|xtrack[-_]key(?![a-z_-])|^-*key$)"
 )
 """Not ``--tokenizer``, ``--max-tokens``, ``--passes`` or ``--metric-key``, of which machine learning is full."""
-_SECRET_VARIABLE: Final = re.compile(r"(?i)((?<![a-z])key(?![a-z])|auth(?!or)|cookie|_pwd|dsn(?![a-z]))")
+_SECRET_VARIABLE: Final = _Pattern(r"(?i)((?<![a-z])key(?![a-z])|auth(?!or)|cookie|_pwd|dsn(?![a-z]))")
 """Of the environment nothing is lost by being strict: even ``MY_KEY`` and ``SSH_AUTH_SOCK`` stay out."""
-_OUR_KEY: Final = re.compile(r"xtk_[\w-]+")
-_SECRET_VALUE: Final = re.compile(
+_OUR_KEY: Final = _Pattern(r"xtk_[\w-]+")
+_SECRET_VALUE: Final = _Pattern(
     r"xtk_|PRIVATE KEY-----|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\b(gh[a-z]_|github_pat_|glpat-|hf_|sk-|xox[a-z]-)[\w-]{16}"
     r"|\beyJ[\w-]{8,}\.[\w-]+\.|(?i:(passw(or)?d|passphrase|secret|token|key)[\"']?\s*[=:])"
 )
 """The beginnings of the commonest keys, and texts of settings that hold one."""
-_USER_BEFORE_HOST: Final = re.compile(r"^(?!git@)[^/\\]*@(?=[^/\\@]+:)")
+_USER_BEFORE_HOST: Final = _Pattern(r"^(?!git@)[^/\\]*@(?=[^/\\@]+:)")
 """In ``user@host:path``, which is no URL."""
-_USER_IN_URL: Final = re.compile(r"(\b\w[\w+.-]*://)[^/?#\s]*@")
+_USER_IN_URL: Final = _Pattern(r"(\b\w[\w+.-]*://)[^/?#\s]*@")
 
 
 def find_source() -> SourceInfo:
@@ -122,7 +137,18 @@ def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None =
     }
     return EnvironmentInfo(
         python_version=platform.python_version(),
-        platform=platform.platform(),
+        platform=_platform(),
         hostname=platform.node() or None,
         env_vars=variables,
     )
+
+
+def _platform() -> str:
+    """Return what ``platform.platform()`` does, which would start a process on Linux for a part that it leaves out."""
+    import platform
+
+    system = platform.uname()
+    libc = "".join(platform.libc_ver())
+    if system.system != "Linux" or not libc:
+        return platform.platform()
+    return f"Linux-{system.release}-{system.machine}-with-{libc}".replace(" ", "_").replace("/", "-")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
+import msgspec
 
+from xtrack_protocol._value import Value
 from xtrack_protocol.emitter import exits
 from xtrack_protocol.emitter.launch import launch_run_id
 from xtrack_protocol.emitter.ranks import Rank, find_rank
@@ -18,12 +19,17 @@ from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, TransportError
-from xtrack_protocol.ir import Resume, RunId, RunStart, StatusUpdate
+from xtrack_protocol.ir.identity import RunId
+from xtrack_protocol.ir.lifecycle import Resume, RunStart, StatusUpdate
 from xtrack_protocol.limits import INT64_MIN, RUN_ID_MAX
-from xtrack_protocol.session import StreamId
+from xtrack_protocol.session.streams import StreamId
 from xtrack_protocol.settings import Settings, load_settings
-from xtrack_protocol.spool import SpoolDir, is_locked, lock_path, safe_name, segments, streams_of
-from xtrack_protocol.transport import LocalTransport, Transport, open_transport
+from xtrack_protocol.spool.layout import SpoolDir, lock_path, safe_name, segments
+from xtrack_protocol.spool.locks import is_locked
+from xtrack_protocol.spool.segment import streams_of
+from xtrack_protocol.transport.base import Transport
+from xtrack_protocol.transport.local import LocalTransport
+from xtrack_protocol.transport.open import open_transport
 
 _bound: Final[dict[int, _Binding]] = {}
 """By process, which call of start_run has taken XTRACK_RUN_ID or the launcher's job, and the run it came to. A dict,
@@ -39,13 +45,11 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
 
 
-@attrs.define(eq=False)
-class _Binding:
+class _Binding(msgspec.Struct, eq=False):
     run_id: str | None
 
 
-@attrs.frozen
-class _Identity:
+class _Identity(Value, frozen=True):
     """``rank``: the place in the launch whose other ranks come to the same run; None where they may not.
 
     ``is_launch``: the run id is the launch's own, which nobody gave.

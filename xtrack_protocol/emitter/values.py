@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from xtrack_protocol.ir import ErrorInfo
+from xtrack_protocol.ir.lifecycle import ErrorInfo
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 
 _ARRAY_MAX: Final = 1000

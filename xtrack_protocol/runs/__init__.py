@@ -1,23 +1,51 @@
 """What a run is: the fold of its events into a state, and the values that questions are answered with. No I/O."""
 
+from typing import TYPE_CHECKING
+
+from xtrack_protocol._lazy import lazily
 from xtrack_protocol.runs.aggregate import aggregate, aggregate_series
-from xtrack_protocol.runs.reducer import NAME_TAG, NOTE_TAG, Input, RunReducer, fold
-from xtrack_protocol.runs.resolve import is_hidden
-from xtrack_protocol.runs.values import (
-    Activity,
-    Aggregate,
-    LogRecord,
-    LostReason,
-    MetricSummary,
-    RunState,
-    RunStatus,
-    SeriesPoint,
-    StoredAlert,
-    StoredArtifact,
-    StoredCheckpoint,
-    StreamLost,
-    StreamSummary,
-)
+
+if TYPE_CHECKING:
+    from xtrack_protocol.runs.reducer import NAME_TAG, NOTE_TAG, Input, RunReducer, fold
+    from xtrack_protocol.runs.resolve import is_hidden
+    from xtrack_protocol.runs.values import (
+        Activity,
+        Aggregate,
+        LogRecord,
+        LostReason,
+        MetricSummary,
+        RunState,
+        RunStatus,
+        SeriesPoint,
+        StoredAlert,
+        StoredArtifact,
+        StoredCheckpoint,
+        StreamLost,
+        StreamSummary,
+    )
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "reducer": ("NAME_TAG", "NOTE_TAG", "Input", "RunReducer", "fold"),
+            "resolve": ("is_hidden",),
+            "values": (
+                "Activity",
+                "Aggregate",
+                "LogRecord",
+                "LostReason",
+                "MetricSummary",
+                "RunState",
+                "RunStatus",
+                "SeriesPoint",
+                "StoredAlert",
+                "StoredArtifact",
+                "StoredCheckpoint",
+                "StreamLost",
+                "StreamSummary",
+            ),
+        },
+    )
 
 __all__ = [
     "NAME_TAG",

@@ -6,18 +6,13 @@ from typing import Final
 
 import msgspec
 
-from xtrack_protocol.ir import (
-    Alert,
-    CommandResult,
-    Envelope,
-    LogEntry,
-    Payload,
-    Summary,
-    Tags,
-    UnknownEvent,
-)
+from xtrack_protocol.ir.control import CommandResult
+from xtrack_protocol.ir.envelope import Envelope, Payload, UnknownEvent
+from xtrack_protocol.ir.lifecycle import Tags
+from xtrack_protocol.ir.messages import Alert, LogEntry
+from xtrack_protocol.ir.values import Summary
 from xtrack_protocol.limits import FRAME_MAX_EMIT
-from xtrack_protocol.wire import decode, encode
+from xtrack_protocol.wire.codec import decode, encode
 
 _ADDED: Final = (Tags, Summary, Alert, CommandResult, UnknownEvent)
 _TEXT_KEPT: Final = 64 * 1024

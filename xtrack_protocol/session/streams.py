@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
-from xtrack_protocol.ir import CONTROL_TYPES, Envelope, RunStart, UnknownEnvelope
+from xtrack_protocol._value import Value
+from xtrack_protocol.ir.envelope import CONTROL_TYPES, Envelope, UnknownEnvelope
+from xtrack_protocol.ir.lifecycle import RunStart
 
 LEGACY_PREFIX: Final = "legacy-"
 """What a derived session id begins with. spec: STR-2"""
 
 
-@attrs.frozen(order=True)
-class StreamId:
+class StreamId(Value, frozen=True, order=True):
     """The identity of a stream: within it, and nowhere else, seqs tell order, duplicates and gaps. spec: STR-1
 
     ``worker_id`` is "" where the worker has none.

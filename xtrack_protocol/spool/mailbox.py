@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from xtrack_protocol.errors import DecodeError
-from xtrack_protocol.ir import Command, CommandResult, Envelope
+from xtrack_protocol.ir.control import Command, CommandResult
+from xtrack_protocol.ir.envelope import Envelope
 from xtrack_protocol.limits import FRAME_MAX_EMIT
 from xtrack_protocol.spool.layout import make_private_dir, safe_name, write_private
-from xtrack_protocol.wire import decode, encode
+from xtrack_protocol.wire.codec import decode, encode
 
 _COMMAND: Final = ".json"
 _RESULT: Final = ".result"

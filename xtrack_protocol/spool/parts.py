@@ -19,7 +19,7 @@ import attrs
 from xtrack_protocol.errors import NotASegment, SpoolError
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool.layout import SEGMENT_SUFFIX, safe_name, segment_path
-from xtrack_protocol.spool.reader import Segment, open_segment
+from xtrack_protocol.spool.segment import Segment, open_segment
 from xtrack_protocol.wire import RECORDS_START, Damage, Item, Record, RecordDecoder, TornTail
 
 _CHUNK: Final = 256 * 1024

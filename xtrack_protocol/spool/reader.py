@@ -1,89 +1,19 @@
-"""Reads a spool: finds its streams, and reads each from where a reader left off."""
+"""What is known of a stream's emitter: whether it lives, and what was seen of its death."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import msgspec
 
-from xtrack_protocol.errors import NotASegment, SpoolError
-from xtrack_protocol.ir import Int64
+from xtrack_protocol.ir._slots import Int64
 from xtrack_protocol.limits import LIVENESS_LOST_US
-from xtrack_protocol.runs import LostReason, StreamLost
-from xtrack_protocol.session import StreamId
-from xtrack_protocol.spool.layout import lock_path, lost_path, segments, write_private
+from xtrack_protocol.runs.values import LostReason, StreamLost
+from xtrack_protocol.session.streams import StreamId
+from xtrack_protocol.spool.layout import lock_path, lost_path, write_private
 from xtrack_protocol.spool.locks import is_locked
-from xtrack_protocol.wire import RECORDS_START, Damage, Item, RecordDecoder, SegmentHeader, decode_header
-from xtrack_protocol.wire.files import CHUNK
 from xtrack_protocol.wire.records import read_object
-
-
-@attrs.frozen
-class Segment:
-    """A segment's file and what its header says."""
-
-    path: Path
-    header: SegmentHeader
-
-    @property
-    def stream(self) -> StreamId:
-        """The stream that the segment is a part of."""
-        return StreamId(self.header.run_id, self.header.worker_id, self.header.session_id)
-
-
-def open_segment(path: Path) -> Segment | None:
-    """Return the segment at ``path``; None where its header isn't written yet, or the file is gone.
-
-    Raises NotASegment for a header that is damaged in both copies, SpoolError for a file that can't be read.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(RECORDS_START)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SpoolError(path, f"can't be read: {error.strerror or error}") from error
-    try:
-        return Segment(path, decode_header(head, path))
-    except NotASegment:
-        if len(head) < RECORDS_START:
-            return None
-        raise
-
-
-def read_segment(segment: Segment, offset: int = RECORDS_START, *, finished: bool) -> Iterator[tuple[Item, int]]:
-    """Yield the items of a segment from ``offset`` on, each with the offset to go on from after it.
-
-    ``finished``: nothing is written to it any more, so that what stands unfinished at its end is reported too.
-    Raises SpoolError where the file can't be read, or is gone.
-    """
-    start = max(offset, RECORDS_START)
-    doubtful = -1
-    while True:
-        for item in _read_items(segment, start, finished=finished):
-            if isinstance(item, Damage) and not finished and item.offset != doubtful:
-                # Perhaps a write that failed half-way, seen before the writer cut it off again: look once more.
-                doubtful = start = item.offset
-                break
-            yield item, item.offset + item.size
-        else:
-            return
-
-
-def _read_items(segment: Segment, start: int, *, finished: bool) -> Iterator[Item]:
-    decoder = RecordDecoder(segment.header.salt_value, start)
-    try:
-        with segment.path.open("rb") as file:
-            file.seek(start)
-            while chunk := file.read(CHUNK):
-                yield from decoder.feed(chunk)
-    except OSError as error:
-        raise SpoolError(segment.path, f"can't be read: {error.strerror or error}") from error
-    if finished:
-        yield from decoder.finish()
 
 
 class _LostNote(msgspec.Struct, omit_defaults=True):
@@ -122,19 +52,6 @@ def find_lost(run_dir: Path, stream: StreamId, last_seq: int, last_write_us: int
     if time.time_ns() // 1000 - last_write_us < LIVENESS_LOST_US:
         return None
     return StreamLost(stream, last_write_us, "vanished", last_seq, "its process is gone and never ended the run")
-
-
-def streams_of(run_dir: Path) -> list[StreamId]:
-    """Return the streams in a run's folder, sorted. Segments that are no longer readable are passed over."""
-    found = set()
-    for path in segments(run_dir):
-        try:
-            segment = open_segment(path)
-        except SpoolError:
-            continue  # whoever reads its events will say so
-        if segment:
-            found.add(segment.stream)
-    return sorted(found)
 
 
 def is_alive(run_dir: Path, stream: StreamId) -> bool:

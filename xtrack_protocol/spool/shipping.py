@@ -21,7 +21,8 @@ from xtrack_protocol.spool.durable import sync_dir
 from xtrack_protocol.spool.layout import SERVED, SHIP_SUFFIX, TOMBSTONE, SpoolDir, lock_path, ship_path, write_private
 from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.spool.parts import Part, PartFolder, last_seq_of, records_of
-from xtrack_protocol.spool.reader import is_alive, streams_of
+from xtrack_protocol.spool.reader import is_alive
+from xtrack_protocol.spool.segment import streams_of
 from xtrack_protocol.wire import decode
 from xtrack_protocol.wire.records import read_object
 

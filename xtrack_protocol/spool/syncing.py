@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import attrs
+import msgspec
 
 from xtrack_protocol.limits import SYNC_RETRY_SECONDS_MAX, SYNC_SECONDS
 from xtrack_protocol.spool.writer import StreamWriter
@@ -21,8 +21,7 @@ from xtrack_protocol.spool.writer import StreamWriter
 Warn = Callable[[str, str], None]
 
 
-@attrs.define(eq=False)
-class _Watched:
+class _Watched(msgspec.Struct, eq=False):
     writer: StreamWriter
     warn: Warn
     failures: int = 0

@@ -19,15 +19,22 @@ import time
 from pathlib import Path
 from typing import Final
 
-import attrs
+import msgspec
 
 from xtrack_protocol.errors import SpoolError
 from xtrack_protocol.limits import FRAME_HARD_MAX, SEGMENT_MAX
-from xtrack_protocol.session import StreamId
+from xtrack_protocol.session.streams import StreamId
 from xtrack_protocol.spool.durable import sync_dir, sync_file
 from xtrack_protocol.spool.layout import lock_path, make_private_dir, segment_path
 from xtrack_protocol.spool.locks import FileLock
-from xtrack_protocol.wire import RECORDS_START, Record, RecordDecoder, SegmentHeader, encode_header, encode_record
+from xtrack_protocol.wire.records import (
+    RECORDS_START,
+    Record,
+    RecordDecoder,
+    SegmentHeader,
+    encode_header,
+    encode_record,
+)
 
 _FLAGS: Final = (
     os.O_WRONLY
@@ -46,8 +53,7 @@ _UNSYNCED_MAX: Final = 64
 long made writers wait. Those beyond are written once more by the sync."""
 
 
-@attrs.define(eq=False)
-class _Open:
+class _Open(msgspec.Struct, eq=False):
     """A segment that this writer has written. What is before ``synced`` survives a power loss."""
 
     fd: int

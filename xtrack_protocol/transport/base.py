@@ -6,9 +6,10 @@ import abc
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, TypeAlias
 
-import attrs
+import msgspec
 
-from xtrack_protocol.session import StreamId
+from xtrack_protocol._value import Value
+from xtrack_protocol.session.streams import StreamId
 
 Promise: TypeAlias = Literal["none", "accepted", "durable", "acked"]
 """What has been promised of an event, from weakest to strongest, and never one reported as another.
@@ -22,8 +23,7 @@ def _quietly(kind: str, text: str) -> None:
     """Tell nobody."""
 
 
-@attrs.frozen(kw_only=True)
-class StreamInfo:
+class StreamInfo(Value, frozen=True, kw_only=True):
     """The stream that a transport is opened for, and where it goes on.
 
     ``warn``: takes a kind and a text, for what goes wrong where no call is there to raise from (a background thread).
@@ -35,8 +35,7 @@ class StreamInfo:
     warn: Callable[[str, str], None] = _quietly
 
 
-@attrs.frozen(kw_only=True)
-class Delivery:
+class Delivery(Value, frozen=True, kw_only=True):
     """How far a collector elsewhere has got with a stream.
 
     ``address``: the collector. ``acked``: events that it has committed, declared losses included. ``unconfirmed``:
@@ -51,7 +50,7 @@ class Delivery:
     acked: int = 0
     unconfirmed: int = 0
     waiting: int = 0
-    rejected: Mapping[str, int] = attrs.field(factory=dict)
+    rejected: Mapping[str, int] = msgspec.field(default_factory=dict)
     connections: int = 0
     problem: str = ""
     ship_with: str = ""

@@ -9,9 +9,11 @@ from typing import ClassVar
 
 from xtrack_protocol.errors import SpoolError, TransportClosed, TransportError
 from xtrack_protocol.limits import ON_FULL_SECONDS
-from xtrack_protocol.spool import SpoolDir, StreamWriter, syncing
+from xtrack_protocol.spool import syncing
+from xtrack_protocol.spool.layout import SpoolDir
 from xtrack_protocol.spool.mailbox import Inbox
 from xtrack_protocol.spool.room import Ballast, Reserve, is_full
+from xtrack_protocol.spool.writer import StreamWriter
 from xtrack_protocol.transport.base import Promise, StreamInfo, Transport
 
 

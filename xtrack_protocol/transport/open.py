@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.settings import Settings
 from xtrack_protocol.transport.base import Transport
-from xtrack_protocol.transport.file import FileTransport
 from xtrack_protocol.transport.local import LocalTransport
-from xtrack_protocol.transport.memory import MemoryTransport
-from xtrack_protocol.transport.null import NullTransport
-from xtrack_protocol.transport.stdio import StdioTransport
 
 if TYPE_CHECKING:
     from xtrack_protocol.transport.remote import RemoteTransport
@@ -25,6 +19,8 @@ REMOTE: Final = ("tcp", "tls", "unix")
 
 
 def _remote(spec: str, settings: Settings, *, takes_commands: bool = True) -> RemoteTransport:
+    import attrs
+
     from xtrack_protocol.net.endpoint import parse_endpoint
     from xtrack_protocol.transport.remote import TcpTransport, UnixTransport
 
@@ -47,6 +43,30 @@ def open_observer(spec: str, settings: Settings) -> LocalTransport:
     return _remote(spec, settings, takes_commands=False)
 
 
+def _file(argument: str, settings: Settings) -> Transport:
+    from xtrack_protocol.transport.file import FileTransport
+
+    return FileTransport(argument or settings.file)
+
+
+def _stdio(argument: str, settings: Settings) -> Transport:
+    from xtrack_protocol.transport.stdio import StdioTransport
+
+    return StdioTransport(_descriptor(argument) if argument else settings.fd)
+
+
+def _memory(_argument: str, _settings: Settings) -> Transport:
+    from xtrack_protocol.transport.memory import MemoryTransport
+
+    return MemoryTransport()
+
+
+def _null(_argument: str, _settings: Settings) -> Transport:
+    from xtrack_protocol.transport.null import NullTransport
+
+    return NullTransport()
+
+
 def _spec(name: str, argument: str) -> str:
     return f"{name}:{argument}" if argument else name
 
@@ -56,10 +76,10 @@ TRANSPORTS: Final[dict[str, Callable[[str, Settings], Transport]]] = {
     "tcp": lambda argument, settings: _remote(_spec("tcp", argument), settings),
     "tls": lambda argument, settings: _remote(_spec("tls", argument), settings),
     "unix": lambda argument, settings: _remote(_spec("unix", argument), settings),
-    "file": lambda argument, settings: FileTransport(argument or settings.file),
-    "stdio": lambda argument, settings: StdioTransport(_descriptor(argument) if argument else settings.fd),
-    "memory": lambda _argument, _settings: MemoryTransport(),
-    "null": lambda _argument, _settings: NullTransport(),
+    "file": _file,
+    "stdio": _stdio,
+    "memory": _memory,
+    "null": _null,
 }
 
 

@@ -17,7 +17,14 @@ import msgspec
 from msgspec.structs import replace
 
 from xtrack_protocol.errors import EncodeError
-from xtrack_protocol.ir import CONTROL_TYPES, ENVELOPES, Envelope, EventMeta, KnownEnvelope, UnknownEnvelope
+from xtrack_protocol.ir.envelope import (
+    CONTROL_TYPES,
+    ENVELOPES,
+    Envelope,
+    EventMeta,
+    KnownEnvelope,
+    UnknownEnvelope,
+)
 from xtrack_protocol.limits import DEPTH_MAX, INT64_MAX, INT64_MIN
 
 Codec: TypeAlias = Literal["json", "msgpack"]

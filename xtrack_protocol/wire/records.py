@@ -19,11 +19,10 @@ from struct import Struct as _Layout
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from zlib import crc32
 
-import attrs
 import msgspec
 
 from xtrack_protocol.errors import NotASegment
-from xtrack_protocol.ir import Int64
+from xtrack_protocol.ir._slots import Int64
 from xtrack_protocol.limits import FRAME_HARD_MAX, RUN_ID_MAX
 from xtrack_protocol.wire.codec import Buffer
 
@@ -277,8 +276,7 @@ class RecordDecoder:
 _TORN: Final = "the file ends inside the record"
 
 
-@attrs.define
-class _Bad:
+class _Bad(msgspec.Struct):
     """Where no valid record stands. ``seq``: the record's, where its header is intact. ``torn``: if nothing follows,
     this is no damage.
     """
@@ -289,8 +287,7 @@ class _Bad:
     torn: bool = False
 
 
-@attrs.frozen
-class _Needs:
+class _Needs(msgspec.Struct, frozen=True):
     """The bytes end inside what may be a record: inside its header, or behind an intact one."""
 
     size: int

@@ -30,9 +30,8 @@ from xtrack_protocol.ir import Command, Skip
 from xtrack_protocol.limits import FILE_LIMITS
 from xtrack_protocol.runs import StreamLost
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.spool import FileLock, SpoolDir, StreamWriter, safe_name
+from xtrack_protocol.spool import FileLock, SpoolDir, StreamWriter, is_alive, open_segment, read_segment, safe_name
 from xtrack_protocol.spool.mailbox import post
-from xtrack_protocol.spool.reader import is_alive, open_segment, read_segment
 from xtrack_protocol.spool.shipping import find_streams, read_note, trim
 from xtrack_protocol.storage import Incoming, RunAccess, RunQuery
 from xtrack_protocol.storage.local import LocalStore

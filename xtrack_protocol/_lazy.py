@@ -1,0 +1,42 @@
+"""Names of a package that are imported when they are asked for first, as PEP 562 has it.
+
+A training imports the package at every start, and needs a part of it. Type checkers read the imports that a package
+has below ``if TYPE_CHECKING``; a test holds its table to them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazily(
+    module: str, names: Mapping[str, Iterable[str]], modules: Iterable[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package, or a module.
+
+    ``names``: by module, what comes from there; modules are named from the package on, as in ``"wire.codec"``.
+    ``modules``: more of them that are the package's attributes without anybody's import of them.
+    A name is looked up once and then stands in the module. It must not be looked up first in a thread of ours: see
+    ``tests/test_imports.py``.
+    """
+    package = module if hasattr(sys.modules[module], "__path__") else module.rpartition(".")[0]
+    where = {name: place for place, members in names.items() for name in members}
+    below = {place for place in (*names, *modules) if package == module and "." not in place}
+
+    def getattribute(name: str) -> Any:
+        if name in where:
+            value = getattr(import_module(f"{package}.{where[name]}"), name)
+        elif name in below:
+            value = import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
+        setattr(sys.modules[module], name, value)
+        return value
+
+    def directory() -> list[str]:
+        return sorted({*vars(sys.modules[module]), *where, *below})
+
+    return getattribute, directory
