@@ -15,48 +15,49 @@ and so are the events, the codec and the errors. The rest has modules of its own
 from typing import TYPE_CHECKING
 
 from xtrack_protocol._lazy import lazily
-from xtrack_protocol.emitter.current import (
-    alert,
-    current_run,
-    end,
-    flush,
-    log,
-    log_artifact,
-    log_checkpoint,
-    log_metric,
-    log_metrics,
-    log_param,
-    log_params,
-    set_status,
-    set_tags,
-    start_run,
-    summary,
-)
-from xtrack_protocol.emitter.run import Run
-from xtrack_protocol.emitter.tracker import Tracker
-from xtrack_protocol.errors import DecodeError, EncodeError, XTrackError
-from xtrack_protocol.ir import (
-    Ack,
-    Alert,
-    Artifact,
-    Checkpoint,
-    Command,
-    Envelope,
-    EventMeta,
-    LogEntry,
-    Metric,
-    MetricBatch,
-    Param,
-    RunEnd,
-    RunId,
-    RunStart,
-    StatusUpdate,
-    Summary,
-    Tags,
-    UnknownEvent,
-)
+from xtrack_protocol.emitter import exits as _exits  # noqa: F401 - asks to be told of the process's end before the script does
 
 if TYPE_CHECKING:
+    from xtrack_protocol.emitter.current import (
+        alert,
+        current_run,
+        end,
+        flush,
+        log,
+        log_artifact,
+        log_checkpoint,
+        log_metric,
+        log_metrics,
+        log_param,
+        log_params,
+        set_status,
+        set_tags,
+        start_run,
+        summary,
+    )
+    from xtrack_protocol.emitter.run import Run
+    from xtrack_protocol.emitter.tracker import Tracker
+    from xtrack_protocol.errors import DecodeError, EncodeError, XTrackError
+    from xtrack_protocol.ir import (
+        Ack,
+        Alert,
+        Artifact,
+        Checkpoint,
+        Command,
+        Envelope,
+        EventMeta,
+        LogEntry,
+        Metric,
+        MetricBatch,
+        Param,
+        RunEnd,
+        RunId,
+        RunStart,
+        StatusUpdate,
+        Summary,
+        Tags,
+        UnknownEvent,
+    )
     from xtrack_protocol.limits import DecodeLimits
     from xtrack_protocol.wire.files import stream_file
     from xtrack_protocol.wire.framing import Frame, FrameDecoder, decode_frame, encode_frame
@@ -65,6 +66,46 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "emitter.current": (
+                "alert",
+                "current_run",
+                "end",
+                "flush",
+                "log",
+                "log_artifact",
+                "log_checkpoint",
+                "log_metric",
+                "log_metrics",
+                "log_param",
+                "log_params",
+                "set_status",
+                "set_tags",
+                "start_run",
+                "summary",
+            ),
+            "emitter.run": ("Run",),
+            "emitter.tracker": ("Tracker",),
+            "errors": ("DecodeError", "EncodeError", "XTrackError"),
+            "ir": (
+                "Ack",
+                "Alert",
+                "Artifact",
+                "Checkpoint",
+                "Command",
+                "Envelope",
+                "EventMeta",
+                "LogEntry",
+                "Metric",
+                "MetricBatch",
+                "Param",
+                "RunEnd",
+                "RunId",
+                "RunStart",
+                "StatusUpdate",
+                "Summary",
+                "Tags",
+                "UnknownEvent",
+            ),
             "limits": ("DecodeLimits",),
             "wire.files": ("stream_file",),
             "wire.framing": ("Frame", "FrameDecoder", "decode_frame", "encode_frame"),

@@ -2,14 +2,22 @@
 
 A training imports the package at every start, and needs a part of it. Type checkers read the imports that a package
 has below ``if TYPE_CHECKING``; a test holds its table to them.
+
+A process that forks while another thread imports leaves its child waiting for that thread, which doesn't exist there.
+So a fork waits for what is being imported here. Threads of ours must come to no name first: see tests/test_imports.py.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
+
+_under_way: Final[list[str]] = []
+"""Modules that are being imported for a name of theirs, each by a thread. Each step on the list is atomic by itself."""
 
 
 def lazily(
@@ -19,8 +27,7 @@ def lazily(
 
     ``names``: by module, what comes from there; modules are named from the package on, as in ``"wire.codec"``.
     ``modules``: more of them that are the package's attributes without anybody's import of them.
-    A name is looked up once and then stands in the module. It must not be looked up first in a thread of ours: see
-    ``tests/test_imports.py``.
+    A name is looked up once and then stands in the module.
     """
     package = module if hasattr(sys.modules[module], "__path__") else module.rpartition(".")[0]
     where = {name: place for place, members in names.items() for name in members}
@@ -28,9 +35,9 @@ def lazily(
 
     def getattribute(name: str) -> Any:
         if name in where:
-            value = getattr(import_module(f"{package}.{where[name]}"), name)
+            value = getattr(_imported(f"{package}.{where[name]}"), name)
         elif name in below:
-            value = import_module(f"{package}.{name}")
+            value = _imported(f"{package}.{name}")
         else:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
         setattr(sys.modules[module], name, value)
@@ -40,3 +47,21 @@ def lazily(
         return sorted({*vars(sys.modules[module]), *where, *below})
 
     return getattribute, directory
+
+
+def _imported(name: str) -> ModuleType:
+    _under_way.append(name)
+    try:
+        return import_module(name)
+    finally:
+        _under_way.remove(name)
+
+
+def _wait_for_imports() -> None:
+    """Wait until no other thread is importing: to import the same is to wait for it."""
+    for name in tuple(_under_way):
+        import_module(name)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_imports)

@@ -10,8 +10,12 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
+import time
 from types import TracebackType
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
+
+LOADED_NS: Final = time.time_ns()
+"""When the package was imported, in nanoseconds since the Unix epoch: about when the process began."""
 
 
 class OpenRun(Protocol):

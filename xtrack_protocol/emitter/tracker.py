@@ -12,7 +12,6 @@ import msgspec
 
 from xtrack_protocol._value import Value
 from xtrack_protocol.emitter import exits
-from xtrack_protocol.emitter.launch import launch_run_id
 from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
@@ -37,7 +36,7 @@ for its setdefault is atomic without a lock, which a fork might find held."""
 
 _warned_of: Final[set[str]] = set()
 
-_loaded_ns: Final = time.time_ns()
+_loaded_ns: Final = exits.LOADED_NS
 
 
 def new_run_id() -> str:
@@ -232,6 +231,8 @@ def _identify(
     if not bound:
         assert rank is not None
         assert rank.job is not None
+        from xtrack_protocol.emitter.launch import launch_run_id  # launches alone need it
+
         binding.run_id = launch_run_id(rank.job, worker, _spool_of(transport), is_again=rank.is_again)
         return _Identity(checked_id("run_id", binding.run_id), parent_run_id, resume, rank, is_launch=True)
     if settings.resume_run_id:
