@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(_MISSING)
         return 2
     from xtrack_protocol.cli._app import run
-    from xtrack_protocol.decode.engine import open_closed_streams
+    from xtrack_protocol.decode.streams import open_closed_streams
 
     open_closed_streams()
     return run(argv)

@@ -7,12 +7,11 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 import click
 
-from xtrack_protocol.decode.engine import BROKEN_PIPE, silence
+from xtrack_protocol.decode.streams import BROKEN_PIPE, silence
 from xtrack_protocol.decode.text import escape
 from xtrack_protocol.errors import ConfigurationError, XTrackError
 
@@ -42,6 +41,8 @@ class VerbGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         verbs = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in verbs:
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], verbs, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no verb {args[0]!r}.{hint}", ctx)

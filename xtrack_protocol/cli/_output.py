@@ -5,8 +5,6 @@ Off a terminal nothing is cut, coloured or rounded. Control characters in data n
 
 from __future__ import annotations
 
-import csv
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, Final, Literal, TypeAlias
@@ -15,7 +13,7 @@ import attrs
 import click
 import msgspec
 
-from xtrack_protocol.decode.engine import write_text
+from xtrack_protocol.decode.streams import write_text
 from xtrack_protocol.decode.text import (
     csv_text,
     escape,
@@ -72,6 +70,8 @@ def on_terminal() -> bool:
 
 def terminal_width() -> int:
     """Return how many characters fit into a line of the terminal."""
+    import shutil
+
     return shutil.get_terminal_size().columns
 
 
@@ -187,6 +187,8 @@ def objects(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> list[dic
 
 def write_csv(stream: IO[str], header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV that no spreadsheet takes for formulas. Numbers stay numbers."""
+    import csv
+
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([column.exact_title for column in header])
     for row in rows:

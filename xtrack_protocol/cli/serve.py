@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import logging
 import os
 import shlex
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +89,8 @@ def command(
     Serves until SIGTERM or Ctrl-C; then what was received is stored and acked, and the workers are told to come back.
     A second one ends it at once. Counters are logged to standard error once a minute.
     """
+    import asyncio
+
     from xtrack_protocol.server import CollectorServer
     from xtrack_protocol.storage import open_store
 
@@ -141,6 +140,8 @@ def _tls(
         raise click.UsageError("--tls-self-signed makes its own certificate: leave --tls-cert and --tls-key out")
     if not self_signed and not (cert and key):
         raise click.UsageError("TLS takes a certificate and its key: --tls-cert and --tls-key, or --tls-self-signed")
+    import socket
+
     from xtrack_protocol.net.tls import fingerprint_of, keep_self_signed, server_context
     from xtrack_protocol.settings import load_settings
     from xtrack_protocol.spool import SpoolDir
@@ -166,6 +167,8 @@ def _access(store: Storage, keys: str | None) -> AccessControl | None:
 
 async def _serve(server: CollectorServer, store: Storage, fingerprint: str | None, *, keyed: bool) -> int:
     """Serve until a signal comes; return which."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     came: list[int] = []
     stop = asyncio.Event()
@@ -190,6 +193,8 @@ async def _serve(server: CollectorServer, store: Storage, fingerprint: str | Non
 
 def _announce(server: CollectorServer, store: Storage, fingerprint: str | None, *, keyed: bool) -> None:
     """Say where the server listens, and what a worker needs to know."""
+    import socket
+
     print(f"collecting into {store.url}, where an ack means: {_PROMISES[store.durability]}")
     if store.durability == "none":
         print(
@@ -224,6 +229,8 @@ _PROMISES = {
 
 
 def _configure_logging() -> None:
+    import logging
+
     logger = logging.getLogger("xtrack")
     if not logger.handlers:
         handler = logging.StreamHandler()

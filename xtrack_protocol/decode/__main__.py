@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from xtrack_protocol.decode.engine import USAGE, decode_files, open_closed_streams
+from xtrack_protocol.decode.engine import USAGE, decode_files
 from xtrack_protocol.decode.options import parse_arguments
+from xtrack_protocol.decode.streams import open_closed_streams
 from xtrack_protocol.errors import ConfigurationError
 
 

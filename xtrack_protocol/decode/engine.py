@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, TextIO
 
 from xtrack_protocol.decode.options import Options
 from xtrack_protocol.decode.report import Report
 from xtrack_protocol.decode.show import Writer
 from xtrack_protocol.decode.source import Batch, Source
+from xtrack_protocol.decode.streams import BROKEN_PIPE, silence, write_text
 from xtrack_protocol.decode.text import escape
 from xtrack_protocol.errors import NotASegment, XTrackError
 from xtrack_protocol.wire import Frame
@@ -22,8 +21,6 @@ from xtrack_protocol.wire import Frame
 GOOD: Final = 0
 BAD: Final = 1
 USAGE: Final = 2
-BROKEN_PIPE: Final = 141
-"""What a shell reports of a program that SIGPIPE ended: 128 + 13."""
 
 _POLL_SECONDS: Final = 0.1
 
@@ -31,32 +28,6 @@ _POLL_SECONDS: Final = 0.1
 def decode_files(options: Options, *, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
     """Decode what ``options`` ask for; return the exit status."""
     return _Decoding(options, stdout or sys.stdout, stderr or sys.stderr).run()
-
-
-def write_text(stream: TextIO, text: str, encoding: str | None = None) -> None:
-    """Write ``text`` in the stream's encoding, or in ``encoding``; what it can't hold becomes an escape."""
-    buffer = getattr(stream, "buffer", None)
-    if buffer is None:
-        stream.write(text)
-    else:
-        stream.flush()
-        buffer.write(text.encode(encoding or stream.encoding or "utf-8", "backslashreplace"))
-
-
-def silence(stream: TextIO) -> None:
-    """Let nothing more be written to a pipe that nobody reads, not even by the interpreter when it ends."""
-    with contextlib.suppress(OSError, ValueError):  # it may have no descriptor, as in tests
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
-
-
-def open_closed_streams() -> None:
-    """Give a process that was started with standard streams closed (``>&-``) some that lead nowhere."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            null = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115 - kept open
-            setattr(sys, name, null)
 
 
 class _Decoding:

@@ -81,6 +81,12 @@ class CommandQueue:
 
     def on(self, callback: CommandCallback, kind: str | None) -> None:
         """Call ``callback`` for commands of a kind, or of all kinds, from a thread of its own."""
+        # What its thread may need of ours is imported before it begins: see sender.shipper.
+        import hashlib  # noqa: F401
+        import json  # noqa: F401
+
+        from xtrack_protocol.wire import _slow  # noqa: F401
+
         self._forget_parent()
         self._callbacks.append((kind, callback))
         with self._looking:

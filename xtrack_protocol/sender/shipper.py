@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib  # noqa: F401 - for its thread: see below
 import random as random_module
 import time
 from collections import deque
