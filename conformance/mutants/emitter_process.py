@@ -46,8 +46,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-one-run-id-for-all": ((TRACKER, "    if binding is not call and not given:\n", "    if False:\n"),),
     "emitter-swallows-configuration-errors": (
         (SETTINGS, "        raise ConfigurationError(where, shown, str(error)) from error\n",
-        "        return field.default\n"),
-        (OPEN, "    if make is None:\n", "    if make is None:\n        return NullTransport()\n    if False:\n"),
+        "        return setting.default\n"),
+        (OPEN, "    if make is None:\n", "    if make is None:\n        return _null(name, settings)\n    if False:\n"),
     ),
     "emitter-sends-the-environment": (("emitter/surroundings.py", ALLOWED, ""),),
     "emitter-no-end-at-exit": ((EXITS, "    for run in reversed(tuple(_open)):\n",
