@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any, Final, Literal
 
 import attrs
 import cattrs
 
+from xtrack_conformance.data import json_files
 from xtrack_conformance.slots import read_event
 from xtrack_conformance.values import Tagged, Value, untag
 
@@ -170,15 +170,13 @@ def _converter() -> cattrs.Converter:
 
 CONVERTER: Final = _converter()
 
+LOCK: Final = "lock.json"
+"""Beside the cases: the digest of each."""
+
 
 def case_files() -> dict[str, list[dict[str, Any]]]:
     """Return the cases as they stand in their files, by the file's name."""
-    folder = resources.files("xtrack_conformance") / "cases"
-    found = {}
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".json") and file.name != "lock.json":
-            found[file.name] = json.loads(file.read_text(encoding="utf-8"))["cases"]
-    return found
+    return {name: json.loads(text)["cases"] for name, text in json_files("cases").items() if name != LOCK}
 
 
 def digest(case: dict[str, Any]) -> str:
@@ -189,8 +187,7 @@ def digest(case: dict[str, Any]) -> str:
 
 def read_lock() -> dict[str, str]:
     """Return the digest of each case by its id."""
-    lock = resources.files("xtrack_conformance") / "cases" / "lock.json"
-    found: dict[str, str] = json.loads(lock.read_text(encoding="utf-8"))["cases"]
+    found: dict[str, str] = json.loads(json_files("cases")[LOCK])["cases"]
     return found
 
 

@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import resources
 from typing import Any, Final, Literal
 
 import attrs
 
 from xtrack_conformance.cases import Case, CaseError, load_cases, read_lock
+from xtrack_conformance.data import json_files
 
 FROZEN: Final[Mapping[int, str]] = {
     1: "a729f8705b56c55f3806332b6a922e235958351628dd09e4b58c011aee680d6a",
@@ -84,8 +84,7 @@ def read_set(text: str) -> Requirements:
 @cache
 def load_sets() -> dict[int, Requirements]:
     """Return all sets by number, in ascending order. Raises CaseError where a final one isn't as it was."""
-    folder = resources.files("xtrack_conformance") / "requirements"
-    read = [read_set(file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(".json")]
+    read = [read_set(text) for text in json_files("requirements").values()]
     found = {}
     for requirements in sorted(read, key=lambda entry: entry.number):
         if requirements.status == "draft":
