@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -16,7 +15,8 @@ from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.ir import Envelope, RunEnd, RunStart, Skip, run_id_text
 from xtrack_protocol.runs import RunState, StreamLost
 from xtrack_protocol.session import RangeSet, StreamId, StreamResolver
-from xtrack_protocol.storage import AppendResult, Incoming, Storage
+from xtrack_protocol.session.rows import row_end
+from xtrack_protocol.storage import Incoming, Storage, StreamEvents, StreamResult
 from xtrack_protocol.wire import Frame, encode, is_control
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ Outcome: TypeAlias = Literal["stored", "duplicate", "conflict", "gap", "run_dele
 ``control``: it belongs to the session and to no run (a declared loss is taken all the same). ``no_run``: it names no
 run, so that nobody knows where to put it.
 """
+
+_MILESTONES: Final = frozenset({RunStart, RunEnd})
 
 _CURSORS_MAX: Final = 4096
 """Streams of which is kept in memory what the store has of them."""
@@ -56,12 +58,16 @@ class StreamBatch:
     """Frames of one stream on their way into a store.
 
     ``source``: where they came from, for streams without session ids (spec: STR-2.3); None: that doesn't matter.
+    ``milestones``: those of the events that begin or end the run; looked for where whoever makes it doesn't know.
     """
 
     stream: StreamId
     frames: Sequence[Frame]
     received_at_us: int
     source: Hashable | None = None
+    milestones: Sequence[Envelope] = attrs.field(
+        default=attrs.Factory(lambda self: _milestones(self.frames), takes_self=True)
+    )
 
 
 @attrs.define
@@ -204,19 +210,20 @@ class Collector:
         """
         with self._lock:
             outcomes = [BatchOutcome() for _ in batches]
-            incoming: list[Incoming] = []
-            ends: list[int] = []
             self._forget_cursors()
-            for batch, outcome in zip(batches, outcomes, strict=True):
-                self._take_batch(batch, outcome, incoming)
-                ends.append(len(incoming))
+            taken = [self._take_batch(batch, outcome) for batch, outcome in zip(batches, outcomes, strict=True)]
             try:
-                result = self.store.append(incoming)
+                results = self.store.append_streams(taken)
             except BaseException:
                 self._cursors.clear()  # they count what was not stored after all
                 raise
-            stored = self._settle(batches, outcomes, incoming, ends, result)
-        self.hub.notify(stored)
+            for events, outcome, result in zip(taken, outcomes, results, strict=True):
+                _settle(events, outcome, result)
+        self.hub.notify(
+            (events.stream.run_id, result.last_position)
+            for events, result in zip(taken, results, strict=True)
+            if result.stored
+        )
         return outcomes
 
     def bind_source(self, source: Hashable, run_id: str) -> None:
@@ -394,55 +401,19 @@ class Collector:
             pushed[item.place] = outcome
         return stored
 
-    def _take_batch(self, batch: StreamBatch, outcome: BatchOutcome, incoming: list[Incoming]) -> None:
-        """Add what of ``batch`` may be stored to ``incoming``."""
-        stream, received = batch.stream, batch.received_at_us
-        source = None if batch.source is None else self._sources.setdefault(batch.source, _Source())
-        items = [_Item(frame.envelope, frame.raw, stream, 0, False) for frame in batch.frames if frame.envelope]
+    def _take_batch(self, batch: StreamBatch, outcome: BatchOutcome) -> StreamEvents:
+        """Return what of ``batch`` may be stored."""
+        stream, frames, milestones = batch.stream, batch.frames, batch.milestones
         if self._gap_policy == "reject":
-            taken = self._without_gaps(items, [_UNDECIDED])
-            kept = {id(item) for item in taken}
-            outcome.refused += [(item.envelope.meta.seq, "gap") for item in items if id(item) not in kept]
-            items = taken
-        for item in items:
-            envelope = item.envelope
-            if source is not None and not isinstance(envelope.payload, Skip):
-                _note(source, stream, envelope)
-            if isinstance(envelope.payload, RunEnd):
-                outcome.ended = True
-            incoming.append(Incoming(stream, envelope, item.raw, received))
-
-    def _settle(
-        self,
-        batches: Sequence[StreamBatch],
-        outcomes: Sequence[BatchOutcome],
-        incoming: Sequence[Incoming],
-        ends: Sequence[int],
-        result: AppendResult,
-    ) -> list[tuple[str, int]]:
-        """Fill in the outcomes; return runs and positions of what was new."""
-        stored: list[tuple[str, int]] = []
-        deleted: dict[str, bool] = {}
-        begin = low = low_conflict = 0
-        for batch, outcome, end in zip(batches, outcomes, ends, strict=True):
-            high = bisect_left(result.stored, end, low)
-            high_conflict = bisect_left(result.conflicts, end, low_conflict)
-            outcome.stored = high - low
-            if high > low:
-                stored.append((batch.stream.run_id, result.positions[high - 1]))
-            if end - begin > high - low:  # else all of it was new, as usual
-                items = [item for item in incoming[begin:end] if not isinstance(item.envelope.payload, Skip)]
-                others = len(items) - outcome.stored - (high_conflict - low_conflict)
-                outcome.refused += [
-                    (incoming[place].envelope.meta.seq, "seq_conflict")
-                    for place in result.conflicts[low_conflict:high_conflict]
-                ]
-                if others and result.dropped and self._is_deleted(batch.stream.run_id, deleted):
-                    outcome.refused += [(item.envelope.meta.seq, "run_deleted") for item in items]
-                else:
-                    outcome.duplicates = others
-            begin, low, low_conflict = end, high, high_conflict
-        return stored
+            items = [_Item(frame.envelope, frame.raw, stream, 0, False) for frame in frames if frame.envelope]
+            kept = {id(item.envelope) for item in self._without_gaps(items, [_UNDECIDED])}
+            outcome.refused += [(item.envelope.meta.seq, "gap") for item in items if id(item.envelope) not in kept]
+            frames = [frame for frame in frames if id(frame.envelope) in kept]
+            milestones = _milestones(frames)
+        if batch.source is not None:
+            _note_all(self._sources.setdefault(batch.source, _Source()), stream, frames)
+        outcome.ended = any(isinstance(envelope.payload, RunEnd) for envelope in milestones)
+        return StreamEvents(stream, frames, batch.received_at_us)
 
     def _is_deleted(self, run_id: str, known: dict[str, bool]) -> bool:
         if run_id not in known:
@@ -484,6 +455,24 @@ _UNDECIDED: Final = Pushed("control")
 """Holds the place of an outcome that the store is yet to decide."""
 
 
+def _milestones(frames: Sequence[Frame]) -> list[Envelope]:
+    """Return the events that begin or end a run."""
+    return [frame.envelope for frame in frames if frame.envelope and type(frame.envelope.payload) in _MILESTONES]
+
+
+def _settle(events: StreamEvents, outcome: BatchOutcome, result: StreamResult) -> None:
+    """Say what became of a batch of which ``events`` went to the store."""
+    outcome.stored, outcome.duplicates = result.stored, result.duplicates
+    if result.conflicts:
+        outcome.refused += [(seq, "seq_conflict") for seq in result.conflicts]
+    if result.dropped:
+        outcome.refused += [
+            (frame.envelope.meta.seq, "run_deleted")
+            for frame in events.frames
+            if frame.envelope and not isinstance(frame.envelope.payload, Skip)
+        ]
+
+
 def _without_stream(frame: Frame) -> Pushed:
     """Return the outcome of a frame that belongs to no stream."""
     if frame.error is not None:
@@ -491,6 +480,25 @@ def _without_stream(frame: Frame) -> Pushed:
     if frame.envelope is not None and frame.envelope.run_id is None and not is_control(frame.envelope):
         return Pushed("no_run", reason=f"an event of type {frame.envelope.event_type!r} that names no run")
     return Pushed("control")
+
+
+def _note_all(source: _Source, stream: StreamId, frames: Sequence[Frame]) -> None:
+    """Remember what a source has told of one stream, rows of events at a time."""
+    at = 0
+    while at < len(frames):
+        end = row_end(frames, at)
+        envelope = frames[at].envelope
+        if envelope is None or isinstance(envelope.payload, Skip):
+            at += 1
+            continue
+        _note(source, stream, envelope)
+        if end > at + 1:
+            metas = [frame.envelope.meta for frame in frames[at:end] if frame.envelope]
+            seen = source.streams[stream]
+            seen.seqs.add_range(metas[0].seq, metas[-1].seq)
+            latest = max(meta.timestamp_us for meta in metas)
+            seen.last_ts = max(seen.last_ts, latest)
+        at = end
 
 
 def _note(source: _Source, stream: StreamId, envelope: Envelope) -> bool:
