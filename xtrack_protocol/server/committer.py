@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
@@ -99,6 +100,8 @@ class Committer:
         self._complain = complain
         self._queue: deque[Work | Task] = deque()
         self._waiting_events = 0
+        self._worth_waking = 0
+        """Events that must wait before the thread, which lingers, is to be woken."""
         self._ready = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -116,6 +119,8 @@ class Committer:
             self._queue.append(item)
             if isinstance(item, Work):
                 self._waiting_events += len(item.batch.frames)
+                if self._waiting_events < self._worth_waking:
+                    return
             self._ready.notify()
 
     def stop(self) -> None:
@@ -164,7 +169,7 @@ class Committer:
                 if self._stopping.is_set():
                     return []
                 self._ready.wait()
-            if isinstance(self._queue[0], Work) and 0 < self._waiting_events < limits.linger_events:
+            if isinstance(self._queue[0], Work) and 0 < self._waiting_events < limits.linger_bulk:
                 self._linger()
             works: list[Work] = []
             events = size = 0
@@ -181,12 +186,19 @@ class Committer:
 
     def _linger(self) -> None:
         """Wait a moment for more, but not when somebody waits for a task."""
-        deadline = time.monotonic() + self._limits.linger_seconds
-        while self._waiting_events < self._limits.linger_events and not self._stopping.is_set():
+        limits = self._limits
+        deadline = time.monotonic() + limits.linger_seconds
+        while self._waiting_events < limits.linger_bulk and not self._stopping.is_set():
             left = deadline - time.monotonic()
             if left <= 0 or not isinstance(self._queue[-1], Work):
-                return
-            self._ready.wait(left)
+                break
+            before = self._waiting_events
+            is_bulk = before >= limits.linger_events
+            self._worth_waking = limits.linger_bulk if is_bulk else limits.linger_events
+            self._ready.wait(min(left, limits.linger_seconds / 4) if is_bulk else left)
+            if is_bulk and self._waiting_events == before:
+                break  # nothing more comes just now
+        self._worth_waking = 0
 
     def _commit_stubbornly(self, works: list[Work]) -> bool:
         """Write ``works``, however long it takes; return False when it was given up because the server ends."""
@@ -333,7 +345,7 @@ def _merge(works: Sequence[Work]) -> Work:
     first = works[0]
     batch = StreamBatch(
         first.batch.stream,
-        [frame for work in works for frame in work.batch.frames],
+        list(chain.from_iterable(work.batch.frames for work in works)),
         first.batch.received_at_us,
         first.batch.source,
         [envelope for work in works for envelope in work.batch.milestones],

@@ -306,7 +306,7 @@ class Connection(asyncio.BufferedProtocol):
     def _hand_in(
         self,
         stream: StreamId,
-        frames: tuple[Frame, ...],
+        frames: Sequence[Frame],
         size: int,
         upto: int,
         milestones: Sequence[Envelope] = (),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("xtrack.server")
 
-_BUFFER: Final = 64 * 1024
+_BUFFER: Final = 120 * 1024
 _TICK_SECONDS: Final = 1.0
 
 

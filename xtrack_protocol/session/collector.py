@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 from xtrack_protocol.errors import LocalSessionError
@@ -329,7 +330,7 @@ class CollectorSession(Connection[CollectorEvent]):
         if end > begin + 1:
             first, last = frames[begin], frames[end - 1]
             assert last.envelope is not None
-            self._batch += frames[begin + 1 : end]
+            self._batch.extend(islice(frames, begin + 1, end))
             self._add_to_batch(last.envelope.meta.seq, last.offset + last.length - first.offset - first.length)
             if self._batch_entry is not None:
                 self._batch_entry.highest = max(self._batch_entry.highest, last.envelope.meta.seq)
@@ -473,11 +474,8 @@ class CollectorSession(Connection[CollectorEvent]):
     def _end_batch(self) -> None:
         """Hand on the events of one stream that have come one after the other."""
         if self._batch_stream is not None and self._batch:
-            milestones = tuple(self._milestones)
-            batch = EventsReceived(
-                self._batch_stream, tuple(self._batch), self._batch_size, self._batch_last, milestones
-            )
-            self._tell(batch)
+            size, last, milestones = self._batch_size, self._batch_last, tuple(self._milestones)
+            self._tell(EventsReceived(self._batch_stream, self._batch, size, last, milestones))
             self._batch = []
             self._batch_size = self._batch_last = 0
             self._milestones.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
@@ -265,7 +266,7 @@ class EventsReceived:
     """
 
     stream: StreamId
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     size: int
     last: int
     milestones: tuple[Envelope, ...] = ()
