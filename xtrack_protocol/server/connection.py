@@ -121,6 +121,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self.was_made = True
         transport.set_write_buffer_limits(high=_OUTPUT_HIGH)
+        if self.is_tls:
+            self.server.share_tls_buffer(transport)
         self.session.start(self._loop.time())
         self.server.joined(self)
         self._set_timer()
