@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
 from xtrack_protocol.collector.hub import POLL_SECONDS, AsyncSubscription, Hub, Subscription
+from xtrack_protocol.collector.tally import Sheaves, Tally
 from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.ir import Envelope, RunEnd, RunStart, Skip, run_id_text
 from xtrack_protocol.runs import RunState, StreamLost
@@ -190,18 +191,36 @@ class Collector:
         self.hub.notify(stored)
         return pushed
 
-    def push_records(self, stream: StreamId, frames: Sequence[Frame]) -> list[Pushed]:
+    def push_rows(
+        self, frames: Sequence[Frame], *, source: Hashable = DEFAULT_SOURCE, run_id: str | None = None
+    ) -> Tally:
+        """Do what :meth:`push_frames` does, for whoever wants the numbers only: faster where events come in rows."""
+        tally = Tally()
+        if self._gap_policy == "record" and not any(_needs_its_own_look(frames)):
+            with self._lock:
+                sheaves = Sheaves(self._clock())
+                self._gather(frames, self._sources.setdefault(source, _Source()), run_id, sheaves, tally)
+                positions = self._append_streams(sheaves.events(), tally)
+            self.hub.notify(positions)
+            return tally
+        for pushed in self.push_frames(frames, source=source, run_id=run_id):
+            tally.note(pushed.outcome, pushed.reason, pushed.stream, ambiguous=pushed.ambiguous)
+        return tally
+
+    def push_records(self, stream: StreamId, frames: Sequence[Frame]) -> Tally:
         """Take frames whose stream is known from elsewhere, such as the header of a segment. spec: RST-6.1"""
+        tally = Tally()
         with self._lock:
-            pushed = [_without_stream(frame) for frame in frames]
-            items = [
-                _Item(frame.envelope, frame.raw, stream, place, False)
-                for place, frame in enumerate(frames)
-                if frame.envelope
-            ]
-            stored = self._append(items, self._clock(), pushed)
-        self.hub.notify(stored)
-        return pushed
+            for frame in frames:
+                if frame.envelope is None:
+                    tally.note("damaged", str(frame.error))
+            taken = [frame for frame in frames if frame.envelope is not None]
+            if self._gap_policy == "reject":
+                positions = self._append_above_no_gap(stream, taken, tally)
+            else:
+                positions = self._append_streams([StreamEvents(stream, taken, self._clock())] if taken else [], tally)
+        self.hub.notify(positions)
+        return tally
 
     def push_batches(self, batches: Sequence[StreamBatch]) -> list[BatchOutcome]:
         """Take frames of many streams in one transaction of the store, all or nothing; say what became of each batch.
@@ -368,6 +387,55 @@ class Collector:
             pushed.append(_UNDECIDED)
         return pushed, items
 
+    @staticmethod
+    def _gather(frames: Sequence[Frame], source: _Source, run_id: str | None, sheaves: Sheaves, tally: Tally) -> None:
+        """Do what _sort does, by rows. All of the events have session ids."""
+        at = 0
+        while at < len(frames):
+            begin, at = at, row_end(frames, at)
+            frame = frames[begin]
+            envelope = frame.envelope
+            stream = None
+            if envelope is not None:
+                target = run_id
+                if target is None and source.bound_to is not None:
+                    target = source.target(envelope.run_id)
+                if isinstance(envelope.payload, Skip):
+                    skip = envelope.payload
+                    stream = StreamId(target or run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
+                else:
+                    stream = source.resolver.resolve(envelope, target)
+            if stream is None:
+                pushed = _without_stream(frame)
+                tally.note(pushed.outcome, pushed.reason)
+                continue
+            _note_all(source, stream, frames[begin:at])
+            sheaves.add(stream, frames[begin:at])
+
+    def _append_streams(self, batches: Sequence[StreamEvents], tally: Tally) -> list[tuple[str, int]]:
+        """Store what may be stored and count the outcomes; return runs and positions of what was new."""
+        results = self.store.append_streams(batches) if batches else []
+        for events, result in zip(batches, results, strict=True):
+            tally.count(events, result)
+        return [
+            (events.stream.run_id, result.last_position)
+            for events, result in zip(batches, results, strict=True)
+            if result.stored
+        ]
+
+    def _append_above_no_gap(self, stream: StreamId, frames: Sequence[Frame], tally: Tally) -> list[tuple[str, int]]:
+        """The same, event by event, refusing what stands above a gap."""
+        pushed = [_UNDECIDED] * len(frames)
+        items = [
+            _Item(frame.envelope, frame.raw, stream, place, False)
+            for place, frame in enumerate(frames)
+            if frame.envelope
+        ]
+        positions = self._append(items, self._clock(), pushed)
+        for one in pushed:
+            tally.note(one.outcome, one.reason, one.stream)
+        return positions
+
     def _append(self, items: list[_Item], received_at_us: int, pushed: list[Pushed]) -> list[tuple[str, int]]:
         """Store what may be stored and fill in the outcomes; return runs and positions of what was new."""
         if self._gap_policy == "reject":
@@ -453,6 +521,15 @@ class Collector:
 
 _UNDECIDED: Final = Pushed("control")
 """Holds the place of an outcome that the store is yet to decide."""
+
+
+def _needs_its_own_look(frames: Sequence[Frame]) -> Iterator[bool]:
+    """Say of each row whether its stream is derived: whether its source held such an event before is told by event."""
+    at = 0
+    while at < len(frames):
+        envelope = frames[at].envelope
+        at = row_end(frames, at)
+        yield envelope is not None and not is_control(envelope) and not envelope.meta.session_id
 
 
 def _milestones(frames: Sequence[Frame]) -> list[Envelope]:

@@ -272,8 +272,8 @@ class CollectorServer:
             return
         if self._tls_buffer is None or len(self._tls_buffer) < len(own):
             self._tls_buffer = own
-        protocol._ssl_buffer = self._tls_buffer
-        protocol._ssl_buffer_view = memoryview(self._tls_buffer)
+        protocol._ssl_buffer = self._tls_buffer  # noqa: SLF001 - it has no other name
+        protocol._ssl_buffer_view = memoryview(self._tls_buffer)  # noqa: SLF001 - as above
 
     def introduced(self, connection: Connection) -> None:
         """It has said what it is."""
