@@ -21,7 +21,7 @@ from xtrack_protocol.errors import LaunchError, StorageError, TransportClosed, T
 from xtrack_protocol.ir import Command, CommandResult, Envelope, Ping, Pong
 from xtrack_protocol.runs import StreamLost
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.session.rows import row_end
+from xtrack_protocol.session.rows import rows_of
 from xtrack_protocol.spool import FileLock, SpoolDir, lock_path
 from xtrack_protocol.spool.mailbox import Inbox
 from xtrack_protocol.transport import Promise, StreamInfo, Transport
@@ -184,10 +184,8 @@ class FrameChannel:
         return bool(chunk)
 
     def _take(self, frames: list[Frame]) -> None:
-        at = 0
-        while at < len(frames):
-            frame = frames[at]
-            at = row_end(frames, at)  # an event behind which there are more: nothing but events is among them
+        for row in rows_of(frames):  # what is no event is a row of its own
+            frame = row[0]
             if frame.envelope is None:
                 continue
             payload = frame.envelope.payload

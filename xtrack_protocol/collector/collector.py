@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.ir import Envelope, RunEnd, RunStart, Skip, run_id_text
 from xtrack_protocol.runs import RunState, StreamLost
 from xtrack_protocol.session import RangeSet, StreamId, StreamResolver
-from xtrack_protocol.session.rows import row_end
+from xtrack_protocol.session.rows import rows_of
 from xtrack_protocol.storage import Incoming, Storage, StreamEvents, StreamResult
 from xtrack_protocol.wire import Frame, encode, is_control
 
@@ -196,10 +196,11 @@ class Collector:
     ) -> Tally:
         """Do what :meth:`push_frames` does, for whoever wants the numbers only: faster where events come in rows."""
         tally = Tally()
-        if self._gap_policy == "record" and not any(_needs_its_own_look(frames)):
+        rows = rows_of(frames)
+        if self._gap_policy == "record" and not any(_is_derived(row[0].envelope) for row in rows):
             with self._lock:
                 sheaves = Sheaves(self._clock())
-                self._gather(frames, self._sources.setdefault(source, _Source()), run_id, sheaves, tally)
+                self._gather(rows, self._sources.setdefault(source, _Source()), run_id, sheaves, tally)
                 positions = self._append_streams(sheaves.events(), tally)
             self.hub.notify(positions)
             return tally
@@ -388,13 +389,12 @@ class Collector:
         return pushed, items
 
     @staticmethod
-    def _gather(frames: Sequence[Frame], source: _Source, run_id: str | None, sheaves: Sheaves, tally: Tally) -> None:
+    def _gather(
+        rows: Iterable[Sequence[Frame]], source: _Source, run_id: str | None, sheaves: Sheaves, tally: Tally
+    ) -> None:
         """Do what _sort does, by rows. All of the events have session ids."""
-        at = 0
-        while at < len(frames):
-            begin, at = at, row_end(frames, at)
-            frame = frames[begin]
-            envelope = frame.envelope
+        for row in rows:
+            envelope = row[0].envelope
             stream = None
             if envelope is not None:
                 target = run_id
@@ -406,11 +406,11 @@ class Collector:
                 else:
                     stream = source.resolver.resolve(envelope, target)
             if stream is None:
-                pushed = _without_stream(frame)
+                pushed = _without_stream(row[0])
                 tally.note(pushed.outcome, pushed.reason)
                 continue
-            _note_all(source, stream, frames[begin:at])
-            sheaves.add(stream, frames[begin:at])
+            _note_row(source, stream, row)
+            sheaves.add(stream, row)
 
     def _append_streams(self, batches: Sequence[StreamEvents], tally: Tally) -> list[tuple[str, int]]:
         """Store what may be stored and count the outcomes; return runs and positions of what was new."""
@@ -479,7 +479,9 @@ class Collector:
             frames = [frame for frame in frames if id(frame.envelope) in kept]
             milestones = _milestones(frames)
         if batch.source is not None:
-            _note_all(self._sources.setdefault(batch.source, _Source()), stream, frames)
+            source = self._sources.setdefault(batch.source, _Source())
+            for row in rows_of(frames):
+                _note_row(source, stream, row)
         outcome.ended = any(isinstance(envelope.payload, RunEnd) for envelope in milestones)
         return StreamEvents(stream, frames, batch.received_at_us)
 
@@ -523,13 +525,9 @@ _UNDECIDED: Final = Pushed("control")
 """Holds the place of an outcome that the store is yet to decide."""
 
 
-def _needs_its_own_look(frames: Sequence[Frame]) -> Iterator[bool]:
-    """Say of each row whether its stream is derived: whether its source held such an event before is told by event."""
-    at = 0
-    while at < len(frames):
-        envelope = frames[at].envelope
-        at = row_end(frames, at)
-        yield envelope is not None and not is_control(envelope) and not envelope.meta.session_id
+def _is_derived(envelope: Envelope | None) -> bool:
+    """Whether the stream of an event has a derived id, of which it is told, event by event, what came before."""
+    return envelope is not None and not envelope.meta.session_id and not is_control(envelope)
 
 
 def _milestones(frames: Sequence[Frame]) -> list[Envelope]:
@@ -559,23 +557,18 @@ def _without_stream(frame: Frame) -> Pushed:
     return Pushed("control")
 
 
-def _note_all(source: _Source, stream: StreamId, frames: Sequence[Frame]) -> None:
-    """Remember what a source has told of one stream, rows of events at a time."""
-    at = 0
-    while at < len(frames):
-        end = row_end(frames, at)
-        envelope = frames[at].envelope
-        if envelope is None or isinstance(envelope.payload, Skip):
-            at += 1
-            continue
-        _note(source, stream, envelope)
-        if end > at + 1:
-            metas = [frame.envelope.meta for frame in frames[at:end] if frame.envelope]
-            seen = source.streams[stream]
-            seen.seqs.add_range(metas[0].seq, metas[-1].seq)
-            latest = max(meta.timestamp_us for meta in metas)
-            seen.last_ts = max(seen.last_ts, latest)
-        at = end
+def _note_row(source: _Source, stream: StreamId, row: Sequence[Frame]) -> None:
+    """Remember what a source has told of one stream in a row of events."""
+    envelope = row[0].envelope
+    if envelope is None or isinstance(envelope.payload, Skip):
+        return
+    _note(source, stream, envelope)
+    if len(row) > 1:
+        metas = [frame.envelope.meta for frame in row if frame.envelope]
+        seen = source.streams[stream]
+        seen.seqs.add_range(metas[0].seq, metas[-1].seq)
+        latest = max(meta.timestamp_us for meta in metas)
+        seen.last_ts = max(seen.last_ts, latest)
 
 
 def _note(source: _Source, stream: StreamId, envelope: Envelope) -> bool:

@@ -30,9 +30,9 @@ class Tally:
         """Add what became of events that went to the store."""
         self.streams[events.stream] = None
         rest = len(events.frames) - result.stored - len(result.conflicts)
-        skips = (
-            sum(isinstance(frame.envelope.payload, Skip) for frame in events.frames if frame.envelope) if rest else 0
-        )
+        skips = 0
+        if rest:
+            skips = sum(isinstance(frame.envelope.payload, Skip) for frame in events.frames if frame.envelope)
         named = {
             "stored": result.stored,
             "conflict": len(result.conflicts),

@@ -48,3 +48,14 @@ def row_end(frames: Sequence[Frame], begin: int) -> int:
             break
         seq += 1
     return begin + 1 + seq - begins_with
+
+
+def rows_of(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
+    """Return ``frames`` as rows, in order."""
+    rows = []
+    begin = 0
+    while begin < len(frames):
+        end = row_end(frames, begin)
+        rows.append(frames[begin:end])
+        begin = end
+    return rows
