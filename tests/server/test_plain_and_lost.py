@@ -83,7 +83,7 @@ def test_a_plain_worker_that_leaves_without_an_end_is_running_then_lost() -> Non
         [summary] = store.get_run("r").streams
         assert summary.lost is not None
         assert (summary.lost.reason, summary.lost.after_seq) == ("vanished", 2)
-        assert server.counters.lost_streams == 1
+        eventually(lambda: server.counters.lost_streams == 1)
 
 
 def test_a_session_that_is_gone_counts_as_lost_unless_it_comes_back() -> None:

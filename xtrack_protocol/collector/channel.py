@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
-from xtrack_protocol.collector.collector import Collector, Pushed
+from xtrack_protocol.collector.collector import Collector
+from xtrack_protocol.collector.tally import Tally
 from xtrack_protocol.emitter.stream import new_session_id
 from xtrack_protocol.errors import LaunchError, StorageError, TransportClosed, TransportError
 from xtrack_protocol.ir import Command, CommandResult, Envelope, Ping, Pong
 from xtrack_protocol.runs import StreamLost
 from xtrack_protocol.session import StreamId
+from xtrack_protocol.session.rows import rows_of
 from xtrack_protocol.spool import FileLock, SpoolDir, lock_path
 from xtrack_protocol.spool.mailbox import Inbox
 from xtrack_protocol.transport import Promise, StreamInfo, Transport
@@ -182,7 +184,8 @@ class FrameChannel:
         return bool(chunk)
 
     def _take(self, frames: list[Frame]) -> None:
-        for frame in frames:
+        for row in rows_of(frames):  # what is no event is a row of its own
+            frame = row[0]
             if frame.envelope is None:
                 continue
             payload = frame.envelope.payload
@@ -218,23 +221,22 @@ class FrameChannel:
     def _store(self, frames: list[Frame]) -> None:
         for seconds in (*_RETRY_SECONDS, None):
             try:
-                pushed = self._collector.push_frames(frames, source=self._source)
+                tally = self._collector.push_rows(frames, source=self._source)
             except StorageError as error:
                 if seconds is None:
                     self._complain(f"{len(frames)} events of the worker could not be stored and are lost: {error}")
                     return
                 time.sleep(seconds)
             else:
-                self._look_at(pushed)
+                self._look_at(tally)
                 return
 
-    def _look_at(self, pushed: list[Pushed]) -> None:
-        damaged = next((result for result in pushed if result.outcome == "damaged"), None)
-        if damaged:
-            self._complain(f"frames of the worker are damaged: {damaged.reason}")
+    def _look_at(self, tally: Tally) -> None:
+        if tally.damage:
+            self._complain(f"frames of the worker are damaged: {tally.damage}")
         if self._spool is None:
             return
-        for stream in {result.stream for result in pushed if result.stream} - set(self._held):
+        for stream in tally.streams.keys() - self._held.keys():
             lock = FileLock(lock_path(self._spool.run_dir(stream.run_id), stream.session_id))
             try:
                 if lock.acquire():

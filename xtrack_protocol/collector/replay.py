@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -16,12 +18,13 @@ from xtrack_protocol.wire import RECORDS_START, Frame, decode_header, read_items
 from xtrack_protocol.wire.files import item_frame
 
 if TYPE_CHECKING:
-    from xtrack_protocol.collector.collector import Collector, Outcome, Pushed
+    from xtrack_protocol.collector.collector import Collector
+    from xtrack_protocol.collector.tally import Tally
 
 Speed: TypeAlias = Literal["instant", "realtime"] | float
 """How fast a file is replayed: at once, as it was, or so many times as fast."""
 
-_BATCH: Final = 1000
+_BATCH: Final = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +74,7 @@ def replay(
     try:
         for batch in _batches(_frames(path), factor, clock, sleep):
             if header is None:
-                counter.count(batch, collector.push_frames(batch, source=source, run_id=run_id))
+                counter.count(batch, collector.push_rows(batch, source=source, run_id=run_id))
             else:
                 stream = StreamId(run_id or header.run_id, header.worker_id, header.session_id)
                 counter.count(batch, collector.push_records(stream, batch))
@@ -119,11 +122,15 @@ def _batches(
     frames: Iterator[Frame], factor: float | None, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> Iterator[list[Frame]]:
     """Group frames; with a ``factor``, hold each back until it is due, and never wait with frames in hand."""
-    batch: list[Frame] = []
+    if factor is None:
+        while batch := list(islice(frames, _BATCH)):
+            yield batch
+        return
+    batch = []
     begun: float | None = None
     first_us = 0
     for frame in frames:
-        if factor is not None and frame.envelope is not None:
+        if frame.envelope is not None:
             timestamp_us = _time_of(frame.envelope)
             if timestamp_us is not None:
                 if begun is None:
@@ -153,25 +160,24 @@ class _Counter:
     """Counts outcomes."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[Outcome, int] = {}
+        self._outcomes: Counter[str] = Counter()
         self._frames = 0
         self._unverified = 0
         self._damage: list[DecodeError] = []
         self._ambiguous: dict[StreamId, None] = {}
         self._runs: dict[str, None] = {}
 
-    def count(self, frames: list[Frame], pushed: list[Pushed]) -> None:
+    def count(self, frames: list[Frame], tally: Tally) -> None:
         """Take what became of a batch."""
         self._frames += len(frames)
-        for frame, result in zip(frames, pushed, strict=True):
-            self._outcomes[result.outcome] = self._outcomes.get(result.outcome, 0) + 1
-            self._unverified += not frame.verified
-            if frame.error is not None:
-                self._damage.append(frame.error)
-            if result.stream is not None:
-                self._runs[result.stream.run_id] = None
-                if result.ambiguous:
-                    self._ambiguous[result.stream] = None
+        self._outcomes.update(tally.outcomes)
+        self._ambiguous.update(tally.ambiguous)
+        self._runs.update(dict.fromkeys(stream.run_id for stream in tally.streams))
+        for frame in frames:
+            if frame.error is not None or not frame.verified:
+                self._unverified += not frame.verified
+                if frame.error is not None:
+                    self._damage.append(frame.error)
 
     def report(self, path: Path) -> ReplayReport:
         """Return the sums."""

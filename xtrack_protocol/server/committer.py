@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _PASSING: Final = (StoreFull, StoreLocked, StoreReadOnly, StoreUnavailable)
 """Errors that are about the whole store, and may be over by themselves or when somebody has made room."""
+_MOMENT_US: Final = 10_000
+"""Microseconds within which what a stream brings is received at one time."""
 
 
 class Origin(Protocol):
@@ -97,6 +100,8 @@ class Committer:
         self._complain = complain
         self._queue: deque[Work | Task] = deque()
         self._waiting_events = 0
+        self._worth_waking = 0
+        """Events that must wait before the thread, which lingers, is to be woken."""
         self._ready = threading.Condition()
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
@@ -114,6 +119,8 @@ class Committer:
             self._queue.append(item)
             if isinstance(item, Work):
                 self._waiting_events += len(item.batch.frames)
+                if self._waiting_events < self._worth_waking:
+                    return
             self._ready.notify()
 
     def stop(self) -> None:
@@ -162,7 +169,7 @@ class Committer:
                 if self._stopping.is_set():
                     return []
                 self._ready.wait()
-            if isinstance(self._queue[0], Work) and 0 < self._waiting_events < limits.linger_events:
+            if isinstance(self._queue[0], Work) and 0 < self._waiting_events < limits.linger_bulk:
                 self._linger()
             works: list[Work] = []
             events = size = 0
@@ -179,15 +186,23 @@ class Committer:
 
     def _linger(self) -> None:
         """Wait a moment for more, but not when somebody waits for a task."""
-        deadline = time.monotonic() + self._limits.linger_seconds
-        while self._waiting_events < self._limits.linger_events and not self._stopping.is_set():
+        limits = self._limits
+        deadline = time.monotonic() + limits.linger_seconds
+        while self._waiting_events < limits.linger_bulk and not self._stopping.is_set():
             left = deadline - time.monotonic()
             if left <= 0 or not isinstance(self._queue[-1], Work):
-                return
-            self._ready.wait(left)
+                break
+            before = self._waiting_events
+            is_bulk = before >= limits.linger_events
+            self._worth_waking = limits.linger_bulk if is_bulk else limits.linger_events
+            self._ready.wait(min(left, limits.linger_seconds / 4) if is_bulk else left)
+            if is_bulk and self._waiting_events == before:
+                break  # nothing more comes just now
+        self._worth_waking = 0
 
     def _commit_stubbornly(self, works: list[Work]) -> bool:
         """Write ``works``, however long it takes; return False when it was given up because the server ends."""
+        works = merged(works)
         self._check_rights(works)
         shortest, longest = self._limits.retry_seconds
         wait, troubled = shortest, ""
@@ -211,14 +226,15 @@ class Committer:
 
     def _check_rights(self, works: Sequence[Work]) -> None:
         for work in works:
-            envelopes = [frame.envelope for frame in work.batch.frames if frame.envelope]
-            start = next((envelope for envelope in envelopes[1:] if _is_start(envelope)), None)
+            batch = work.batch
+            first = batch.frames[0].envelope
+            assert first is not None
             try:
                 # A run is made by its first event, whatever that is; a run_start behind it doesn't make up for it.
-                first = envelopes[0]
-                work.refusal = work.origin.may_store(work.batch.stream, first, is_start=_is_start(first))
-                if start is not None and work.refusal is None:
-                    work.refusal = work.origin.may_store(work.batch.stream, start, is_start=True)
+                work.refusal = work.origin.may_store(batch.stream, first, is_start=_is_start(first))
+                for start in batch.milestones:
+                    if work.refusal is None and start is not first and _is_start(start):
+                        work.refusal = work.origin.may_store(batch.stream, start, is_start=True)
             except Exception as error:  # noqa: BLE001 - nobody's rights are known: it waits, as for a damaged run
                 self._fail(work, error)
 
@@ -265,7 +281,7 @@ class Committer:
 
     def _commit_frame(self, work: Work, frame: Frame, total: BatchOutcome) -> None:
         try:
-            outcome = self._collector.push_batches([attrs.evolve(work.batch, frames=(frame,))])[0]
+            outcome = self._collector.push_batches([_with_frame(work.batch, frame)])[0]
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -275,7 +291,7 @@ class Committer:
             problem = f"{type(error).__name__}: {error}"
             self._complain_later(f"event {seq} of run {stream.run_id!r} can't be stored, and is set aside: {problem}")
             aside = skip_frame(stream, seq, seq, "bad_value", work.batch.received_at_us)
-            self._collector.push_batches([attrs.evolve(work.batch, frames=(aside,))])
+            self._collector.push_batches([_with_frame(work.batch, aside)])
             total.refused.append((seq, "bad_value"))
         else:
             total.stored += outcome.stored
@@ -293,6 +309,53 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - whoever asked gets it
             result = error
         self._report(lambda: task.done(result))
+
+
+def merged(works: Iterable[Work]) -> list[Work]:
+    """Return the works of a transaction, with those put together that bring one stream of one connection.
+
+    The order within each run stays. What is put together counts as received when the first of it was, a moment before.
+    What starts a run stays by itself, for it may be refused when what came before it isn't.
+    """
+    groups: list[list[Work]] = []
+    latest: dict[str, list[Work]] = {}
+    for work in works:
+        run_id = work.batch.stream.run_id
+        group = latest.get(run_id)
+        if group is not None and _goes_on(group[0], work):
+            group.append(work)
+        else:
+            latest[run_id] = group = [work]
+            groups.append(group)
+    return [group[0] if len(group) == 1 else _merge(group) for group in groups]
+
+
+def _goes_on(first: Work, work: Work) -> bool:
+    """Whether ``work`` can be put together with ``first``."""
+    one, other = first.batch, work.batch
+    return (
+        first.origin is work.origin
+        and one.stream == other.stream
+        and 0 <= other.received_at_us - one.received_at_us <= _MOMENT_US
+        and not any(map(_is_start, other.milestones))
+    )
+
+
+def _merge(works: Sequence[Work]) -> Work:
+    first = works[0]
+    batch = StreamBatch(
+        first.batch.stream,
+        list(chain.from_iterable(work.batch.frames for work in works)),
+        first.batch.received_at_us,
+        first.batch.source,
+        [envelope for work in works for envelope in work.batch.milestones],
+    )
+    rejected = [refused for work in works for refused in work.rejected]
+    return Work(first.origin, batch, sum(work.size for work in works), max(work.upto for work in works), rejected)
+
+
+def _with_frame(batch: StreamBatch, frame: Frame) -> StreamBatch:
+    return StreamBatch(batch.stream, (frame,), batch.received_at_us, batch.source)
 
 
 def _is_start(envelope: Envelope) -> bool:

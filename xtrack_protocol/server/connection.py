@@ -121,6 +121,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self.was_made = True
         transport.set_write_buffer_limits(high=_OUTPUT_HIGH)
+        if self.is_tls:
+            self.server.share_tls_buffer(transport)
         self.session.start(self._loop.time())
         self.server.joined(self)
         self._set_timer()
@@ -267,8 +269,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _act(self, item: CollectorEvent) -> None:
         if isinstance(item, EventsReceived):
-            last = max(frame.envelope.meta.seq for frame in item.frames if frame.envelope)
-            self._hand_in(item.stream, item.frames, item.size, last)
+            self._hand_in(item.stream, item.frames, item.size, item.last, item.milestones)
         elif isinstance(item, SkipDeclared):
             self._hand_in(item.stream, (item.frame,), item.size, item.last)
             self.server.counters.skips += 1
@@ -304,7 +305,14 @@ class Connection(asyncio.BufferedProtocol):
         self.is_known = True
         self.server.introduced(self)
 
-    def _hand_in(self, stream: StreamId, frames: tuple[Frame, ...], size: int, upto: int) -> None:
+    def _hand_in(
+        self,
+        stream: StreamId,
+        frames: Sequence[Frame],
+        size: int,
+        upto: int,
+        milestones: Sequence[Envelope] = (),
+    ) -> None:
         if self.is_plain and stream not in self.streams:
             if not self._has_room_for(stream):
                 return
@@ -314,7 +322,8 @@ class Connection(asyncio.BufferedProtocol):
         self.brought.add(stream)
         self._unreadable = 0
         source = self if self.is_plain else None
-        self.server.hand_in(Work(self, StreamBatch(stream, frames, self.server.wall_us(), source), size, upto))
+        batch = StreamBatch(stream, frames, self.server.wall_us(), source, milestones)
+        self.server.hand_in(Work(self, batch, size, upto))
 
     def _has_room_for(self, stream: StreamId) -> bool:
         """Whether a plain peer may have one stream more; it is given up otherwise. spec: CTL-17.12"""

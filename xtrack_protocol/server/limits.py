@@ -48,6 +48,8 @@ class ServerLimits:
     linger_seconds: float = 0.002
     """How long a transaction waits for more to come with it, while fewer than ``linger_events`` are there."""
     linger_events: int = 64
+    linger_bulk: int = 1024
+    """With so many nothing is waited for; below it, and from ``linger_events`` on, as long as more keep coming."""
     retry_seconds: tuple[float, float] = (0.1, 5.0)
     """The shortest and the longest wait before what a store has refused is tried again; it doubles."""
     flush_seconds: float = 30.0

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("xtrack.server")
 
-_BUFFER: Final = 64 * 1024
+_BUFFER: Final = 120 * 1024
 _TICK_SECONDS: Final = 1.0
 
 
@@ -88,6 +88,7 @@ class CollectorServer:
         self.epoch_us = time.time_ns() // 1000 - int(time.monotonic() * 1_000_000)
         self.buffer = memoryview(bytearray(_BUFFER))
         """Into which each connection reads: what is in it is done with before anybody else reads."""
+        self._tls_buffer: bytearray | None = None
         self.loop: asyncio.AbstractEventLoop
         self.committer: Committer
         self.streams: Streams
@@ -258,6 +259,21 @@ class CollectorServer:
         self.counters.connections = len(self._connections)
         if self._stopped:
             connection.reject("busy", "the collector is shutting down", self.limits.retry_after)
+
+    def share_tls_buffer(self, transport: asyncio.Transport) -> None:
+        """Have a connection over TLS read into a buffer that all of them share, as ``buffer`` is by the others.
+
+        asyncio gives each 256 KiB of its own, which holds something only while it is read and decrypted, in one go.
+        Where asyncio keeps it elsewhere, as before Python 3.11, each connection keeps what it has.
+        """
+        protocol: Any = getattr(transport, "_ssl_protocol", None)
+        own = getattr(protocol, "_ssl_buffer", None)
+        if type(own) is not bytearray or not hasattr(protocol, "_ssl_buffer_view"):
+            return
+        if self._tls_buffer is None or len(self._tls_buffer) < len(own):
+            self._tls_buffer = own
+        protocol._ssl_buffer = self._tls_buffer  # noqa: SLF001 - it has no other name
+        protocol._ssl_buffer_view = memoryview(self._tls_buffer)  # noqa: SLF001 - as above
 
     def introduced(self, connection: Connection) -> None:
         """It has said what it is."""

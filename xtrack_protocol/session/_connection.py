@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from xtrack_protocol.errors import DecodeError, LocalSessionError, RemoteSessionError
-from xtrack_protocol.ir import Envelope, Payload, Ping, Pong
+from xtrack_protocol.ir import ENVELOPES, Envelope, Payload, Ping, Pong
 from xtrack_protocol.limits import FRAME_MAX_SOCKET, IDLE_SECONDS, OUTPUT_MAX, PING_SECONDS, DecodeLimits
 from xtrack_protocol.session._inbox import Inbox
 from xtrack_protocol.session._tables import LOCAL, ConnectionState, ConnectionTable, Input
@@ -20,7 +21,7 @@ _S = ConnectionState
 OVER = (_S.CLOSED, _S.POISONED)
 _SESSION = (_S.ACTIVE, _S.DRAINING)
 
-CONTROL_INPUTS: dict[str, Input] = {
+CONTROL_INPUTS: Final[dict[str, Input]] = {
     "hello": Input.HELLO,
     "welcome": Input.WELCOME,
     "reject": Input.REJECT,
@@ -35,6 +36,9 @@ CONTROL_INPUTS: dict[str, Input] = {
     "unsubscribe": Input.UNSUBSCRIBE,
 }
 """The input that each control event is. spec: CTL-1"""
+_INPUT_OF: Final[dict[type, Input]] = {
+    envelope: CONTROL_INPUTS.get(event_type, Input.EVENT) for event_type, envelope in ENVELOPES.items()
+}
 
 
 def input_of(frame: Frame) -> Input:
@@ -42,7 +46,7 @@ def input_of(frame: Frame) -> Input:
     envelope = frame.envelope
     if envelope is None:
         return Input.FATAL_FRAME if frame.error and frame.error.fatal else Input.BAD_FRAME
-    what = CONTROL_INPUTS.get(envelope.event_type, Input.EVENT)
+    what = _INPUT_OF.get(type(envelope), Input.EVENT)
     if what is Input.EVENT and envelope.meta.seq < 1:
         return Input.UNKNOWN  # a control event of a later version. spec: ENV-5.5
     return what
@@ -142,10 +146,10 @@ class Connection(Generic[EventT]):
         if data:
             self._heard_at = self._now
             self._pinged_at = -math.inf
-            for frame in self._inbox.feed(data):
+            for frames in self._inbox.feed(data):
                 if self._state in OVER:
                     break
-                self._take_frame(frame)
+                self._take_frames(frames)
         return self._take_news()
 
     def receive_eof(self, now: float) -> list[EventT]:
@@ -183,6 +187,13 @@ class Connection(Generic[EventT]):
             self._ended()
 
     # ------------------------------------------------------------------------------------------ for the roles
+
+    def _take_frames(self, frames: Sequence[Frame]) -> None:
+        """Take frames one after the other, until one of them ends the connection."""
+        for frame in frames:
+            if self._state in OVER:
+                break
+            self._take_frame(frame)
 
     def _take_frame(self, frame: Frame) -> None:
         raise NotImplementedError

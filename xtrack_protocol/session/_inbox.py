@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from xtrack_protocol.limits import DecodeLimits
 from xtrack_protocol.wire import Codec, Frame, FrameDecoder, NeedMore, decode_frame
@@ -35,17 +35,20 @@ class Inbox:
         """Bytes of the frame that was begun."""
         return len(self._buffer) + (self._decoder.buffered if self._decoder is not None else 0)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that ``data`` completes. After a fatal one nothing more must be fed. spec: FRM-1.5"""
+    def feed(self, data: bytes) -> Iterator[Sequence[Frame]]:
+        """Yield the frames that ``data`` completes, one at a time or many, each piece to be taken before the next.
+
+        After a fatal one nothing more must be fed. spec: FRM-1.5
+        """
         if self._decoder is not None:
-            yield from self._decoder.feed(data)
+            yield self._decoder.feed(data)
             return
         self._buffer += data
         while self._buffer:
             if self._decoder is not None:
                 rest = bytes(self._buffer)
                 self._buffer.clear()
-                yield from self._decoder.feed(rest)
+                yield self._decoder.feed(rest)
                 return
             decoded = decode_frame(self._buffer, limits=self._limits)
             if isinstance(decoded, NeedMore):
@@ -55,7 +58,7 @@ class Inbox:
             self._offset += decoded.consumed
             if frame.error is not None and frame.error.fatal:
                 self._buffer.clear()
-            yield frame
+            yield (frame,)
 
     def finish(self) -> list[Frame]:
         """Say that the connection has ended; return the truncated frame, if it ended inside one. spec: FRM-5.5"""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from itertools import islice
+from typing import Final, TypeAlias
 
 from xtrack_protocol.errors import LocalSessionError
 from xtrack_protocol.ir import (
@@ -25,6 +26,8 @@ from xtrack_protocol.ir import (
     Hello,
     OpenStream,
     Reject,
+    RunEnd,
+    RunStart,
     SessionLimits,
     Skip,
     Subscribe,
@@ -62,6 +65,7 @@ from xtrack_protocol.session.events import (
     SubscribeRequested,
     UnsubscribeRequested,
 )
+from xtrack_protocol.session.rows import row_end
 from xtrack_protocol.session.streams import StreamId, StreamResolver
 from xtrack_protocol.wire import (
     SUPPORTED_CODECS,
@@ -75,6 +79,7 @@ from xtrack_protocol.wire.codec import transcode
 
 _S = ConnectionState
 _T = StreamState
+_MILESTONES: Final = frozenset({RunStart, RunEnd})
 
 Authenticate: TypeAlias = Callable[[Auth | None], object]
 """Takes the credential of a hello, or None where there is none; returns the owner, or a Refusal. It is called once a
@@ -119,7 +124,10 @@ class CollectorSession(Connection[CollectorEvent]):
         self._resolver = StreamResolver()
         self._batch: list[Frame] = []
         self._batch_stream: StreamId | None = None
+        self._batch_entry: Incoming | None = None
         self._batch_size = 0
+        self._batch_last = 0
+        self._milestones: list[Envelope] = []
         self._reading = Reading(limits.in_flight, limits.frame_seconds)
 
     # ------------------------------------------------------------------------------------------ what is asked
@@ -304,6 +312,30 @@ class CollectorSession(Connection[CollectorEvent]):
         self._end_batch()
         return super()._take_news()
 
+    def _take_frames(self, frames: Sequence[Frame]) -> None:
+        at = 0
+        while at < len(frames) and self._state not in OVER:
+            frame = frames[at]
+            self._take_frame(frame)
+            at += 1
+            if self._batch and self._batch[-1] is frame:  # it was taken: what goes on just like it is, too
+                at = self._take_row(frames, at - 1)
+
+    def _take_row(self, frames: Sequence[Frame], begin: int) -> int:
+        """Take the rest of the row that the last event taken begins, as if one by one; return the index behind it.
+
+        Nothing in it can be ignored, and no bad frame has its place in it: the events follow each other.
+        """
+        end = row_end(frames, begin)
+        if end > begin + 1:
+            first, last = frames[begin], frames[end - 1]
+            assert last.envelope is not None
+            self._batch.extend(islice(frames, begin + 1, end))
+            self._add_to_batch(last.envelope.meta.seq, last.offset + last.length - first.offset - first.length)
+            if self._batch_entry is not None:
+                self._batch_entry.highest = max(self._batch_entry.highest, last.envelope.meta.seq)
+        return end
+
     def _take_frame(self, frame: Frame) -> None:
         what = input_of(frame)
         if self._state is _S.HELLO_WAIT and not self._take_first(frame, what):
@@ -409,6 +441,7 @@ class CollectorSession(Connection[CollectorEvent]):
             self._tell(refused)
 
     def _take_event(self, frame: Frame, envelope: Envelope) -> None:
+        entry = None
         if self._state is _S.PLAIN:
             stream = self._resolver.resolve(envelope)
         else:
@@ -427,18 +460,26 @@ class CollectorSession(Connection[CollectorEvent]):
         if stream != self._batch_stream:
             self._end_batch()
             self._batch_stream = stream
-        size = 4 + frame.length
+        self._batch_entry = entry
         self._batch.append(frame)
+        if type(envelope.payload) in _MILESTONES:
+            self._milestones.append(envelope)
+        self._add_to_batch(envelope.meta.seq, 4 + frame.length)
+
+    def _add_to_batch(self, seq: int, size: int) -> None:
+        self._batch_last = max(self._batch_last, seq)
         self._batch_size += size
         self._reading.in_flight += size
 
     def _end_batch(self) -> None:
         """Hand on the events of one stream that have come one after the other."""
         if self._batch_stream is not None and self._batch:
-            self._tell(EventsReceived(self._batch_stream, tuple(self._batch), self._batch_size))
+            size, last, milestones = self._batch_size, self._batch_last, tuple(self._milestones)
+            self._tell(EventsReceived(self._batch_stream, self._batch, size, last, milestones))
             self._batch = []
-            self._batch_size = 0
-        self._batch_stream = None
+            self._batch_size = self._batch_last = 0
+            self._milestones.clear()
+        self._batch_stream = self._batch_entry = None
 
     def _take_open(self, request: OpenStream) -> None:
         stream = StreamId(run_id_text(request.run_id), request.worker_id or "", request.session_id)

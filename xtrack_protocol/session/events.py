@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
 
 from xtrack_protocol.errors import DecodeError, RemoteSessionError
-from xtrack_protocol.ir import Command, CommandResult, Durability
+from xtrack_protocol.ir import Command, CommandResult, Durability, Envelope
 from xtrack_protocol.session.streams import StreamId
 from xtrack_protocol.wire import Agreement, Frame
 
@@ -259,11 +260,16 @@ class StreamOpenRequested:
 
 @attrs.frozen
 class EventsReceived:
-    """Events of one stream, in the order they came. ``size``: bytes to give back with ``release`` once committed."""
+    """Events of one stream, in the order they came. ``size``: bytes to give back with ``release`` once committed.
+
+    ``last``: the highest seq among them. ``milestones``: those of them that begin or end the run.
+    """
 
     stream: StreamId
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     size: int
+    last: int
+    milestones: tuple[Envelope, ...] = ()
 
 
 @attrs.frozen
