@@ -25,6 +25,7 @@ def _options() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="fewer events: less than two minutes")
     add("--only", metavar="CASES", default="", help="some cases, or groups of them: P1,P4.ingest")
     add("--list", action="store_true", help="list the cases, and do nothing")
+    add("--module", action="append", default=[], metavar="NAME", help="a module with cases of your own, on sys.path")
     add("--peers", nargs="?", const="all", metavar="NAMES", help="measure other trackers, too, or some of them alone")
     add("--envs", type=Path, metavar="DIR", help="where the environments of the other trackers are kept")
     add(
@@ -40,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options()
     given = options.parse_args(arguments)
     if given.list:
-        for name, case in load_cases().items():
+        for name, case in load_cases(given.module).items():
             print(f"{name}{'  (only by name)' if case.optional else ''}")
         return 0
     try:
-        cases = chosen([name.strip() for name in given.only.split(",") if name.strip()])
+        cases = chosen([name.strip() for name in given.only.split(",") if name.strip()], given.module)
     except ValueError as error:
         options.error(str(error))
     if given.peers and not given.only:
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         conditions = machine.conditions(folder, quick=given.quick)
         print(report.conditions_text(conditions), flush=True)
         for case in cases:
-            results.append(run_case(case, folder, quick=given.quick))
+            results.append(run_case(case, folder, quick=given.quick, modules=given.module))
             print("\n".join(report.lines(results[-1])), flush=True)
         if given.peers:
             from benchmarks.peers import run_peers

@@ -1,7 +1,7 @@
 """P1: a call that logs, on the default path which survives a kill, beside a bare loop with one os.write an event.
 
-Both loops have their values beforehand; each call is timed by itself with the same clock. The bare loop's work stands in
-line, without a function's call around it.
+Both loops have their values beforehand; each call is timed by itself with the same clock. The bare loop's work stands
+in line, without a function's call around it.
 """
 
 from __future__ import annotations
@@ -235,16 +235,16 @@ def _with_collector(bench: Bench, kind: str) -> Iterator[Figure]:
             yield Figure(f"{name}: events not acked at the end", delivery.waiting, "events", at_most(0))
 
 
-@case("P1.there")
+@case("P1.there", core=None)
 def there(bench: Bench) -> Iterator[Figure]:
     yield from _with_collector(bench, "there")
 
 
-@case("P1.stopped")
+@case("P1.stopped", core=None)
 def stopped(bench: Bench) -> Iterator[Figure]:
     yield from _with_collector(bench, "stopped")
 
 
-@case("P1.absent")
+@case("P1.absent", core=None)
 def absent(bench: Bench) -> Iterator[Figure]:
     yield from _with_collector(bench, "absent")

@@ -198,18 +198,19 @@ def case(
     return add
 
 
-def load_cases() -> dict[str, Case]:
-    for module in MODULES:
-        importlib.import_module(f"benchmarks.{module}")
+def load_cases(modules: Sequence[str] = ()) -> dict[str, Case]:
+    """Return all cases, those of other modules besides."""
+    for module in (*(f"benchmarks.{name}" for name in MODULES), *modules):
+        importlib.import_module(module)
     return CASES
 
 
-def chosen(only: Sequence[str]) -> list[Case]:
+def chosen(only: Sequence[str], modules: Sequence[str] = ()) -> list[Case]:
     """Return the cases that ``only`` names, all but the optional ones for nothing: P1, or P1.threads.
 
     Raises ValueError for a name that means no case.
     """
-    cases = load_cases()
+    cases = load_cases(modules)
     found: dict[str, Case] = {}
     for wanted in only:
         named = {name: one for name, one in cases.items() if name == wanted or name.startswith(f"{wanted}.")}

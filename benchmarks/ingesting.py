@@ -133,7 +133,7 @@ def size(bench: Bench) -> Iterator[Figure]:
 
 
 def differing(database: Path, payloads: list[bytes]) -> int:
-    """Return how many of the events in a store aren't, byte for byte, what was sent; a missing one counts, and one too many."""
+    """Return how many of a store's events aren't, byte for byte, what was sent; missing ones and further ones count."""
     pin(None)
     right = others = 0
     with open_store(f"sqlite:///{database}", read_only=True) as store:

@@ -17,7 +17,7 @@ def main(name: str, result: str, folder: str, *flags: str) -> int:
     """Run a case; write what it found to the file ``result`` as JSON. The exit status is that of the case."""
     for variable in [one for one in os.environ if one.startswith("XTRACK_")]:
         del os.environ[variable]
-    chosen = load_cases()[name]
+    chosen = load_cases([flag.removeprefix("--module=") for flag in flags if flag.startswith("--module=")])[name]
     machine.pin(chosen.core)
     found: dict[str, object] = {"figures": [], "error": ""}
     with tempfile.TemporaryDirectory(dir=folder) as work:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness import Case, CaseResult, Figure, Goal
@@ -18,12 +19,13 @@ SECONDS = {True: 300.0, False: 3600.0}
 """That a case may take, in a quick run and in a full one."""
 
 
-def run_case(case: Case, folder: Path, *, quick: bool) -> CaseResult:
+def run_case(case: Case, folder: Path, *, quick: bool, modules: Sequence[str] = ()) -> CaseResult:
     """Run a case, and once more for its memory where it has a pass for that; a failure is part of the result."""
-    result = _run(case.name, folder, ["--quick"] if quick else [], SECONDS[quick])
+    others = [f"--module={module}" for module in modules]
+    result = _run(case.name, folder, ["--quick", *others] if quick else others, SECONDS[quick])
     if not case.traced or result.error:
         return result
-    traced = _run(case.name, folder, ["--quick", "--tracing"], SECONDS[quick])
+    traced = _run(case.name, folder, ["--quick", "--tracing", *others], SECONDS[quick])
     return CaseResult(
         case.name,
         [*result.figures, *traced.figures],

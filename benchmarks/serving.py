@@ -51,7 +51,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(folder: Path, *, core: int | None = 0) -> Iterator[Server]:
-    """Start ``xtrack serve`` on a free port with a new SQLite store in ``folder``, kept to a core; end it at the end."""
+    """Start ``xtrack serve`` on a free port with a new SQLite store in ``folder``, kept to a core; then end it."""
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / f"store-{secrets.token_hex(4)}.db"
     command = [sys.executable, "-m", "xtrack_protocol.cli", "serve", "--tcp", "127.0.0.1:0"]
