@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,7 @@ def run_peers(names: Sequence[str] | None, folder: Path, envs: Path | None, *, q
     for name, about in peers.items():
         if names and name not in {"xtrack", *names}:
             continue
-        row: dict[str, Any] = {"name": name, "version": "", "error": ""}
-        try:
-            row |= measure(name, about, folder / f"peer-{name}", base, quick=quick)
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            row["error"] = f"{type(error).__name__}: {error}"
+        row = measure(name, about, folder / f"peer-{name}", base, quick=quick)
         found.append(row)
         print(f"{name}: {json.dumps(row)}", flush=True)
     return found
@@ -95,26 +91,49 @@ def _last_line(text: str) -> str:
 
 
 def measure(name: str, about: dict[str, Any], folder: Path, base: Path, *, quick: bool) -> dict[str, Any]:
-    """Return a tracker's row. What it has on disk is that of its files, beyond a run of 100 values."""
+    """Return a tracker's row. ``error`` says what couldn't be measured, and why; the rest is there all the same."""
+    row: dict[str, Any] = {"name": name, "version": "", "error": ""}
     folder.mkdir()
-    home = environment(name, about["requires"], base)
+    try:
+        home = environment(name, about["requires"], base)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return row | {"error": f"{type(error).__name__}: {error}"}
     site = site_of(home)
-    found: dict[str, Any] = {
-        "version": _version(site, name),
-        "megabytes": sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6,
-        "distributions": len(list(site.glob("*.dist-info"))),
-        "import_ms": _import_ms(python_of(home), TRACKERS[name][1], 5 if quick else 15),
-    }
+    row["version"] = _version(site, name)
+    row["megabytes"] = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
+    row["distributions"] = len(list(site.glob("*.dist-info")))
     scalars = min(about.get("scalars", 10_000), 1000 if quick else 10_000)
-    calls = [_work(home, name, "calls", folder / f"calls-{turn}", 300 if quick else 2000) for turn in range(3)]
-    found |= {key: median([one[key] for one in calls]) for key in ("p50_us", "p99_us", "ten_us")}
+    steps: list[Callable[[], dict[str, Any]]] = [
+        lambda: {"import_ms": _import_ms(python_of(home), TRACKERS[name][1], 5 if quick else 15)},
+        lambda: _calls(home, name, folder, 300 if quick else 2000),
+        lambda: _rate(home, name, folder, scalars),
+        lambda: _kept(home, name, folder),
+    ]
+    errors = []
+    for step in steps:
+        try:
+            row |= step()
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            errors.append(f"{type(error).__name__}: {error}")
+    return row | {"error": "; ".join(errors)}
+
+
+def _calls(home: Path, name: str, folder: Path, number: int) -> dict[str, Any]:
+    turns = [_work(home, name, "calls", folder / f"calls-{turn}", number) for turn in range(5)]
+    return {key: median([one[key] for one in turns]) for key in ("p50_us", "p99_us", "ten_us")}
+
+
+def _rate(home: Path, name: str, folder: Path, number: int) -> dict[str, Any]:
+    """Return values a second, and what they take on disk beyond what a run of a hundred does."""
     few = _work(home, name, "few", folder / "few", WARM_UP)
-    many = _work(home, name, "rate", folder / "many", scalars)
-    found["rate"] = many["rate"]
-    found["bytes"] = (many["size"] - few["size"]) / scalars
+    turns = [_work(home, name, "rate", folder / f"rate-{turn}", number) for turn in range(3)]
+    taken = median([one["size"] for one in turns]) - few["size"]
+    return {"rate": median([one["rate"] for one in turns]), "bytes": taken / number}
+
+
+def _kept(home: Path, name: str, folder: Path) -> dict[str, Any]:
     _work(home, name, "kill", folder / "killed", KILLED_AFTER, killed=True)
-    found["kept"] = _work(home, name, "count", folder / "killed", KILLED_AFTER)["kept"]
-    return found
+    return {"kept": _work(home, name, "count", folder / "killed", KILLED_AFTER)["kept"]}
 
 
 def _version(site: Path, name: str) -> str:
