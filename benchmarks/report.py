@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.harness import CaseResult, Figure
+from benchmarks.harness import CaseResult, Figure, at_least
 
 
 def number(value: float | None) -> str:
@@ -97,6 +97,16 @@ PEER_COLUMNS = {
 }
 
 
+def fastest_peer(peers: list[dict[str, Any]]) -> Figure | None:
+    """Return how much longer a call of the fastest other tracker takes than ours; None without both."""
+    calls = {peer["name"]: peer["p50_us"] for peer in peers if peer.get("p50_us")}
+    ours = calls.pop("xtrack", None)
+    if ours is None or not calls:
+        return None
+    name = min(calls, key=lambda one: calls[one])
+    return Figure("p50 of the fastest other tracker / ours", calls[name] / ours, "x", at_least(3), name)
+
+
 def peers_table(peers: list[dict[str, Any]]) -> Iterable[str]:
     yield "| | " + " | ".join(PEER_COLUMNS.values()) + " |"
     yield "|---|" + "---|" * len(PEER_COLUMNS)
@@ -104,6 +114,9 @@ def peers_table(peers: list[dict[str, Any]]) -> Iterable[str]:
         name = f"{peer['name']} {peer['version']}".strip()
         cells = [number(peer.get(key)) for key in PEER_COLUMNS]
         yield f"| {name} | " + " | ".join(cells) + " |"
+    fastest = fastest_peer(peers)
+    if fastest:
+        yield f"\n{fastest.name} ({fastest.note}): {number(fastest.value)}, goal {fastest.goal}: {fastest.verdict}"
     for peer in peers:
         if peer["error"]:
             yield f"\n{peer['name']}: {peer['error']}"

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks" / "peers.py").exists(),
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 peers = pytest.importorskip("benchmarks.peers")
+report = pytest.importorskip("benchmarks.report")
 peer_work = pytest.importorskip("benchmarks.peer_work")
 
 HERE = Path(sys.prefix)
@@ -47,6 +48,20 @@ def test_one_that_cannot_run_says_so_and_keeps_what_was_found(tmp_path: Path, mo
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no tracker is called 'mlfow'"):
         peers.run_peers(["mlfow"], tmp_path, tmp_path, quick=True)
+
+
+def test_the_fastest_other_one_is_named() -> None:
+    rows = [
+        {"name": "a", "p50_us": 9.0},
+        {"name": "xtrack", "p50_us": 2.0},
+        {"name": "b", "p50_us": 5.0},
+        {"name": "c"},
+    ]
+    rows = [{"version": "1", "error": "", **row} for row in rows]
+    found = report.fastest_peer(rows)
+    assert (found.note, found.value, found.verdict) == ("b", 2.5, "not met")
+    assert report.fastest_peer(rows[:1]) is None
+    assert "(b): 2.50, goal >= 3: not met" in "\n".join(report.peers_table(rows))
 
 
 def test_ours_is_measured_like_the_others(tmp_path: Path) -> None:
