@@ -144,21 +144,12 @@ class WandB(Tracker):
     @staticmethod
     def kept(folder: Path) -> int:
         from wandb.proto import wandb_internal_pb2
-        from wandb.sdk.internal.datastore import DataStore
 
         count = 0
         for path in folder.rglob("*.wandb"):
-            store = DataStore()
-            store.open_for_scan(str(path))
-            while True:
-                try:
-                    found = store.scan_data()
-                except AssertionError:  # how it says that the file ends inside a record
-                    break
-                if found is None:
-                    break
+            for data in leveldb_records(path.read_bytes()[7:]):  # behind the header
                 record = wandb_internal_pb2.Record()
-                record.ParseFromString(found)
+                record.ParseFromString(data)
                 count += record.WhichOneof("record_type") == "history"
         return count
 
@@ -295,6 +286,26 @@ def tf_records(path: Path) -> int:
         position += 16 + length
         count += position <= len(data)
     return count
+
+
+def leveldb_records(data: bytes, *, before: int = 7) -> list[bytes]:
+    """Return the whole records of a log in LevelDB's format; its blocks of 32 KiB begin ``before`` bytes earlier."""
+    found, parts, position = [], [], 0
+    while True:
+        left = 32768 - (before + position) % 32768
+        if left < 7:  # a record's head doesn't fit
+            position += left
+        if position + 7 > len(data):
+            return found
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        part = data[position + 7 : position + 7 + length]
+        if len(part) < length or kind == 0:
+            return found
+        position += 7 + length
+        parts.append(part)
+        if kind in {1, 4}:  # whole, or the last part of one
+            found.append(b"".join(parts))
+            parts = []
 
 
 def size_of(folder: Path) -> int:

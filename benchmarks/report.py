@@ -13,7 +13,7 @@ def number(value: float | None) -> str:
     """Return a value with three digits that count, or all that stand before the point."""
     if value is None:
         return "-"
-    if value == 0 or abs(value) >= 100:
+    if isinstance(value, int) or value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     digits = 2 if abs(value) >= 1 else 3
     return f"{value:.{digits}f}" if abs(value) >= 0.01 else f"{value:.2g}"

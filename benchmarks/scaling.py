@@ -70,7 +70,7 @@ def emitter_events(bench: Bench) -> Iterator[Figure]:
 
 @case("P9.emitter_names")
 def emitter_names(bench: Bench) -> Iterator[Figure]:
-    names, some = many_names(10_000), 10_000
+    names, some = many_names(10_000), bench.pick(3000, 10_000)
     with xtrack.start_run("one", quiet=True) as one, xtrack.start_run("many", quiet=True) as many:
         _log(many, len(names), names)
         yield from _figures(
@@ -86,7 +86,7 @@ def emitter_names(bench: Bench) -> Iterator[Figure]:
 @case("P9.emitter_runs")
 def emitter_runs(bench: Bench) -> Iterator[Figure]:
     """A whole short run: start, 100 events, end, in a spool with few and with many runs of the kind."""
-    many = bench.pick(300, 10_000)
+    many = bench.pick(100, 10_000)
 
     def short(home: str) -> None:
         run = xtrack.start_run("short", quiet=True, settings=xtrack_settings(home))
@@ -105,7 +105,7 @@ def emitter_runs(bench: Bench) -> Iterator[Figure]:
         return _timed(lambda: short(home))
 
     label = f"a run of 100 events in a spool of 1 and of {many:,} runs"
-    yield from _figures(bench, label, in_new_home, lambda: _timed(lambda: short(many_home)), 100, turns=4)
+    yield from _figures(bench, label, in_new_home, lambda: _timed(lambda: short(many_home)), 100, turns=3)
 
 
 def xtrack_settings(home: str) -> object:

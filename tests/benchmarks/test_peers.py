@@ -74,6 +74,19 @@ def test_ours_is_measured_like_the_others(tmp_path: Path) -> None:
     assert peers._kept(HERE, "xtrack", tmp_path) == {"kept": 200}
 
 
+def test_records_of_leveldb_logs_are_put_together_again() -> None:
+    def record(kind: int, data: bytes) -> bytes:
+        return bytes(4) + struct.pack("<HB", len(data), kind) + data
+
+    first = record(1, b"one")
+    room = 32768 - 7 - len(first) - 7
+    log = first + record(2, b"x" * room) + record(3, b"y" * (32768 - 7)) + record(4, b"z")
+    assert peer_work.leveldb_records(log) == [b"one", b"x" * room + b"y" * (32768 - 7) + b"z"]
+    assert peer_work.leveldb_records(log[:-1]) == [b"one"]
+    fill = record(1, b"f" * (32768 - 7 - 7 - 3))  # three bytes of its block are left, where no head fits
+    assert peer_work.leveldb_records(fill + bytes(3) + record(1, b"next"))[1] == b"next"
+
+
 def test_records_of_tensorboard_are_counted_up_to_a_torn_one(tmp_path: Path) -> None:
     path = tmp_path / "events"
     records = [struct.pack("<QI", size, 0) + b"x" * size + bytes(4) for size in (10, 0, 300)]
