@@ -42,9 +42,9 @@ print(json.dumps({"count": count, "before": before, "after": peak_mib(), "marks"
 """
 
 COMMAND = """
-import json, sys
+import json, os, sys
 from xtrack_protocol.decode.__main__ import main
-with open("/dev/null", "w") as nowhere:
+with open(os.devnull, "w") as nowhere:
     sys.argv[0], sys.stdout = "decode", nowhere
     status = main()
 print(json.dumps({"status": status, "before": before, "after": peak_mib()}), file=sys.__stdout__)
