@@ -26,7 +26,13 @@ def _options() -> argparse.ArgumentParser:
     add("--only", metavar="CASES", default="", help="some cases, or groups of them: P1,P4.ingest")
     add("--list", action="store_true", help="list the cases, and do nothing")
     add("--module", action="append", default=[], metavar="NAME", help="a module with cases of your own, on sys.path")
-    add("--peers", nargs="?", const="all", metavar="NAMES", help="measure other trackers, too, or some of them alone")
+    add(
+        "--peers",
+        nargs="?",
+        const="all",
+        metavar="NAMES",
+        help="measure other trackers, all or these; the cases, too, only where --only names them",
+    )
     add("--envs", type=Path, metavar="DIR", help="where the environments of the other trackers are kept")
     add(
         "--dir", type=Path, metavar="DIR", help="where files are written meanwhile; default: the system's temporary one"

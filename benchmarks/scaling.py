@@ -117,56 +117,55 @@ def xtrack_settings(home: str) -> object:
 # ------------------------------------------------------------------------------------------ store
 
 BATCH = 1000
-BATCHES = 10
 
 
 class _Growing:
     """A run in a store, and events that come next."""
 
-    def __init__(self, store: Storage, first: int, names: Sequence[str] = ONE_NAME, run_id: str = data.RUN) -> None:
-        self._store, self._next, self._names, self._run_id = store, first, names, run_id
+    def __init__(self, store: Storage, first: int, count: int, names: Sequence[str] = ONE_NAME) -> None:
+        self._store, self._next, self._count, self._names = store, first, count, names
 
     def append(self) -> float:
-        """Store ten batches of a thousand; return the seconds of that alone."""
-        made = payloads(BATCH * BATCHES, first=self._next, names=self._names, run_id=self._run_id)
-        batches = [frames_of(made, BATCH) for _ in range(BATCHES)]
-        self._next += BATCH * BATCHES
+        """Store so many events in batches of a thousand; return the seconds of that alone."""
+        made = payloads(self._count, first=self._next, names=self._names)
+        batches = [frames_of(made, BATCH) for _ in range(self._count // BATCH)]
+        self._next += self._count
         gc.collect()
-        return _timed(lambda: [append(self._store, batch, self._run_id) for batch in batches] and None)
+        return _timed(lambda: [append(self._store, batch) for batch in batches] and None)
 
 
 @case("P9.store_events")
 def store_events(bench: Bench) -> Iterator[Figure]:
-    large_count = bench.pick(100_000, 10_000_000)
+    large_count, some = bench.pick(100_000, 10_000_000), bench.pick(4000, 10_000)
     number = counter()
     with open_store(f"sqlite:///{bench.folder / 'large.db'}") as store:
-        growing = _Growing(store, fill(store, large_count) + 1)
+        growing = _Growing(store, fill(store, large_count) + 1, some)
 
         def small() -> float:
             with open_store(f"sqlite:///{bench.folder / f'small-{next(number)}.db'}") as few:
-                return _Growing(few, fill(few, 1000) + 1).append()
+                return _Growing(few, fill(few, 1000) + 1, some).append()
 
         label = f"store an event of a run of 1,000 and of {large_count:,}"
-        yield from _figures(bench, label, small, growing.append, BATCH * BATCHES)
+        yield from _figures(bench, label, small, growing.append, some)
 
 
 @case("P9.store_names")
 def store_names(bench: Bench) -> Iterator[Figure]:
     """With 10,000 names each transaction of 1,000 events has 1,000 series, with one point each."""
-    names = many_names(10_000)
+    names, some = many_names(10_000), bench.pick(4000, 10_000)
     with (
         open_store(f"sqlite:///{bench.folder / 'one.db'}") as one,
         open_store(f"sqlite:///{bench.folder / 'many.db'}") as many,
     ):
-        few = _Growing(one, fill(one, 20_000) + 1)
-        lots = _Growing(many, fill(many, 20_000, names=names) + 1, names)
-        yield from _figures(bench, "store an event of 1 and of 10,000 names", few.append, lots.append, BATCH * BATCHES)
+        few = _Growing(one, fill(one, 20_000) + 1, some)
+        lots = _Growing(many, fill(many, 20_000, names=names) + 1, some, names)
+        yield from _figures(bench, "store an event of 1 and of 10,000 names", few.append, lots.append, some)
 
 
 @case("P9.store_runs")
 def store_runs(bench: Bench) -> Iterator[Figure]:
     """One run grows, alone in its store and among many others."""
-    many = bench.pick(1000, 10_000)
+    many, some = bench.pick(1000, 10_000), bench.pick(4000, 10_000)
     with (
         open_store(f"sqlite:///{bench.folder / 'one.db'}") as one,
         open_store(f"sqlite:///{bench.folder / 'many.db'}") as lots,
@@ -178,9 +177,9 @@ def store_runs(bench: Bench) -> Iterator[Figure]:
                 made = frames_of(payloads(3, run_id=run_id), 4)
                 batches.append(StreamEvents(StreamId(run_id, "", data.SID), made, data.BEGIN_US))
             lots.append_streams(batches)
-        few, among = (_Growing(store, fill(store, 1000) + 1) for store in (one, lots))
+        few, among = (_Growing(store, fill(store, 1000) + 1, some) for store in (one, lots))
         label = f"store an event in a store of 1 and of {many:,} runs"
-        yield from _figures(bench, label, few.append, among.append, BATCH * BATCHES)
+        yield from _figures(bench, label, few.append, among.append, some)
 
 
 # ------------------------------------------------------------------------------------------ fold
