@@ -1,0 +1,104 @@
+"""P5: what a store answers, and how soon: a series of a million points, and a run of ten million events."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+
+from benchmarks import data
+from benchmarks.filling import fill
+from benchmarks.harness import Bench, Figure, at_most, by_turns, case, median, seconds_of
+from xtrack_protocol.storage import Storage, open_store
+
+POINTS = 1_000_000
+BUCKETS = 2000
+
+
+@case("P5.series", traced=True)
+def series(bench: Bench) -> Iterator[Figure]:
+    """One series into arrays of steps, values and times; the store is open, and its pages are in the system's cache."""
+    url = f"sqlite:///{bench.folder / 'store.db'}"
+    count = 20_000 if bench.tracing else bench.pick(200_000, POINTS)
+    with open_store(url) as store:
+        fill(store, count, ended=True)
+    with open_store(url, read_only=True) as store:
+        if hasattr(store, "get_series"):
+            way = "get_series"
+
+            def read() -> int:
+                found = store.get_series(data.RUN, "train/loss")
+                return min(map(len, (found.steps, found.values, found.timestamps_us)))
+        else:
+            way = "get_metrics, since there is no get_series"
+
+            def read() -> int:
+                points = store.get_metrics(data.RUN, "train/loss")
+                steps = array("q", [point.step for point in points])
+                values = array("d", [point.value for point in points])
+                return min(map(len, (steps, values, array("q", [point.timestamp_us for point in points]))))
+
+        def whole() -> None:
+            assert read() == count
+
+        if bench.tracing:
+            yield bench.traced(f"a series of {count:,} points into arrays", whole)
+            return
+        (times,) = by_turns(bench.repetitions, seconds_of(whole))
+        yield _milliseconds("a series into arrays", count, median(times), 50, way)
+        name = f"a series downsampled to {BUCKETS:,} points"
+        reduce = _downsampling(store)
+        if reduce is None:
+            yield Figure(name, None, "ms", at_most(20), "this version has no downsample")
+            return
+
+        def downsampled() -> None:
+            found = reduce()
+            assert 0 < found <= BUCKETS, found
+
+        (times,) = by_turns(bench.repetitions, seconds_of(downsampled))
+        yield _milliseconds(name, count, median(times), 20, "")
+
+
+def _downsampling(store: Storage) -> Callable[[], int] | None:
+    """Return what reads a series with few points from a store, and tells how many; None where nothing does."""
+    if hasattr(store, "downsample"):
+        return lambda: len(store.downsample(data.RUN, "train/loss", points=BUCKETS).values)
+    try:
+        from xtrack_protocol.runs import downsample
+    except ImportError:
+        return None
+    return lambda: len(downsample(store.get_series(data.RUN, "train/loss"), BUCKETS).values)
+
+
+def _milliseconds(name: str, count: int, seconds: float, bound: float, note: str) -> Figure:
+    """Return a figure; only of a million points it has its goal, and of fewer it says how many there were."""
+    told = f"{count:,} points" + (f"; {note}" if note else "")
+    return Figure(name, 1000 * seconds, "ms", at_most(bound) if count == POINTS else None, told)
+
+
+def _process(arguments: list[str]) -> Callable[[], float]:
+    def run() -> None:
+        subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "NO_COLOR": "1"})
+
+    return seconds_of(run)
+
+
+@case("P5.show")
+def show(bench: Bench) -> Iterator[Figure]:
+    """The whole command, beside Python that starts and ends."""
+    count = bench.pick(200_000, 10_000_000)
+    names = [f"train/metric_{number}" for number in range(10)]
+    url = f"sqlite:///{bench.folder / 'store.db'}"
+    with open_store(url) as store:
+        fill(store, count, names=names, ended=True)
+    command = [sys.executable, "-m", "xtrack_protocol.cli", "show", data.RUN, "--store", url]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert names[0] in told
+    assert "completed" in told
+    times, empty = by_turns(bench.repetitions, _process(command), _process([sys.executable, "-c", "pass"]))
+    goal = at_most(0.3) if count == 10_000_000 else None
+    yield Figure("xtrack show of a run, the whole process", median(times), "s", goal, f"{count:,} events, 10 series")
+    yield Figure("of these, Python that does nothing", median(empty), "s")
