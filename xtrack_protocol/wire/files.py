@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
-from xtrack_protocol.wire.framing import Frame, decode_payload
+from xtrack_protocol.wire.framing import Frame, decode_frames, decode_payload
 from xtrack_protocol.wire.records import (
     HEADER_BLOCK,
     RECORDS_START,
@@ -22,8 +22,9 @@ from xtrack_protocol.wire.records import (
 )
 from xtrack_protocol.wire.salvage import SalvageDecoder
 
-CHUNK: Final = 256 * 1024
-"""Bytes read at a time: large enough for the disk, small enough for a bounded memory."""
+CHUNK: Final = 128 * 1024
+"""Bytes read at a time: large enough for the disk, and small enough that what becomes of them stays in the cache of a
+core, where it takes a tenth less time than twice as much does."""
 
 
 def sniff(head: bytes) -> Literal["frames", "segment", "other"]:
@@ -46,27 +47,19 @@ def stream_file(
     can't be read, and NotASegment for a segment without an intact header.
     """
     with Path(path).open("rb") as file:
-        for frame in read_frames(file, limits=limits, lenient=lenient, name=str(path)):
-            yield frame
-            if strict and frame.error:
+        for frames in _batches(file, limits, lenient=lenient, name=str(path)):
+            if strict and any(frame.error for frame in frames):
+                yield from _to_error(frames)
                 return
+            yield from frames
 
 
 def read_frames(
     file: BinaryIO, *, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, name: str = "input"
 ) -> Iterator[Frame]:
     """Yield the frames of an open binary file, a pipe too; as :func:`stream_file`. ``name`` is for messages."""
-    head = b""
-    while len(head) < RECORDS_START and (chunk := file.read(RECORDS_START - len(head))):
-        head += chunk  # a pipe gives what it has
-    if sniff(head) == "segment":
-        yield from _segment_frames(file, decode_header(head, name), limits, lenient=lenient)
-        return
-    salvage = SalvageDecoder(limits, lenient)
-    yield from salvage.feed(head)
-    while chunk := file.read(CHUNK):
-        yield from salvage.feed(chunk)
-    yield from salvage.finish()
+    for frames in _batches(file, limits, lenient=lenient, name=name):
+        yield from frames
 
 
 def read_items(file: BinaryIO, header: SegmentHeader) -> Iterator[Item]:
@@ -75,6 +68,18 @@ def read_items(file: BinaryIO, header: SegmentHeader) -> Iterator[Item]:
     while chunk := file.read(CHUNK):
         yield from decoder.feed(chunk)
     yield from decoder.finish()
+
+
+def item_frames(items: Sequence[Item], limits: DecodeLimits, *, lenient: bool) -> list[Frame]:
+    """Return what :func:`item_frame` returns for each item, the records' in one pass."""
+    records = [item for item in items if isinstance(item, Record)]
+    frames = decode_frames(
+        [record.payload for record in records], [record.offset for record in records], limits, lenient=lenient
+    )
+    if len(records) == len(items):
+        return list(frames)
+    rest = iter(frames)
+    return [next(rest) if isinstance(item, Record) else item_frame(item, limits, lenient=lenient) for item in items]
 
 
 def item_frame(item: Item, limits: DecodeLimits, *, lenient: bool) -> Frame:
@@ -91,6 +96,26 @@ def item_frame(item: Item, limits: DecodeLimits, *, lenient: bool) -> Frame:
     return Frame(None, error, item.offset, 0, b"")
 
 
-def _segment_frames(file: BinaryIO, header: SegmentHeader, limits: DecodeLimits, *, lenient: bool) -> Iterator[Frame]:
-    for item in read_items(file, header):
-        yield item_frame(item, limits, lenient=lenient)
+def _batches(file: BinaryIO, limits: DecodeLimits, *, lenient: bool, name: str) -> Iterator[list[Frame]]:
+    head = b""
+    while len(head) < RECORDS_START and (chunk := file.read(RECORDS_START - len(head))):
+        head += chunk  # a pipe gives what it has
+    if sniff(head) == "segment":
+        decoder = RecordDecoder(decode_header(head, name).salt_value)
+        while chunk := file.read(CHUNK):
+            yield item_frames(decoder.feed(chunk), limits, lenient=lenient)
+        yield item_frames(decoder.finish(), limits, lenient=lenient)
+        return
+    salvage = SalvageDecoder(limits, lenient)
+    yield salvage.feed(head)
+    while chunk := file.read(CHUNK):
+        yield salvage.feed(chunk)
+    yield salvage.finish()
+
+
+def _to_error(frames: list[Frame]) -> Iterator[Frame]:
+    """Yield the frames until the first with an error, which is the last one."""
+    for frame in frames:
+        yield frame
+        if frame.error:
+            return

@@ -39,9 +39,12 @@ _T = TypeVar("_T")
 
 _U32 = _Layout(">I")
 _HEAD = _Layout(">4sIq")
+_CHECKED_HEAD = _Layout(">4sIqI")
 _HEAD_SIZE: Final = 20  # with its CRC
 _pack_u32 = _U32.pack
 _pack_head = _HEAD.pack
+_unpack_u32_from = _U32.unpack_from
+_unpack_head_from = _CHECKED_HEAD.unpack_from
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -189,12 +192,15 @@ class RecordDecoder:
 
     def feed(self, chunk: Buffer) -> list[Item]:
         """Take the next bytes; return what they complete, in order."""
-        self._buffer += chunk
-        return self._run(at_end=False) if len(self._buffer) >= self._need else []
+        held = self._buffer
+        if len(held) + len(chunk) < self._need:
+            held += chunk
+            return []
+        return self._run(bytes(held) + bytes(chunk) if held else bytes(chunk), at_end=False)
 
     def finish(self) -> list[Item]:
         """Say that nothing follows; return the damage or the torn tail at the end, if any."""
-        items = self._run(at_end=True)
+        items = self._run(bytes(self._buffer), at_end=True)
         if self._bad:
             begin, size = self._bad.offset, self._offset - self._bad.offset
             items.append(
@@ -203,11 +209,15 @@ class RecordDecoder:
             self._bad = None
         return items
 
-    def _run(self, *, at_end: bool) -> list[Item]:
+    def _run(self, data: bytes, *, at_end: bool) -> list[Item]:
         items: list[Item] = []
-        data, position = bytes(self._buffer), 0
+        position = 0
         self._need = 1
         while position < len(data):
+            if self._bad is None:
+                position = self._read_intact(data, position, items)
+                if position == len(data):
+                    break
             found = self._read(data, position)
             if isinstance(found, _Needs):
                 if not at_end:
@@ -229,6 +239,27 @@ class RecordDecoder:
         self._buffer = bytearray(data[position:])
         self._offset += position
         return items
+
+    def _read_intact(self, data: bytes, position: int, items: list[Item]) -> int:
+        """Read records as long as all is well; return where that ends, to be looked at with care."""
+        salt, base, max_payload = self._salt, self._offset, self._max_payload
+        size, append = len(data), items.append
+        last = size - _HEAD_SIZE
+        while position <= last:
+            magic, length, seq, head_crc = _unpack_head_from(data, position)
+            start = position + _HEAD_SIZE
+            end = start + length
+            if magic != RECORD_MAGIC or end > size - 4 or not 1 <= length <= max_payload:
+                break
+            payload = data[start:end]
+            if (
+                crc32(data[position : position + 16], salt) != head_crc
+                or crc32(payload, head_crc) != _unpack_u32_from(data, end)[0]
+            ):
+                break
+            append(Record(seq, payload, base + position, length + RECORD_OVERHEAD))
+            position = end + 4
+        return position
 
     def _pass_over(self, data: bytes, position: int, found: _Bad) -> int:
         """Take note of what is bad at ``position``; return the next one at which a record may begin."""

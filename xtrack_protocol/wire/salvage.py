@@ -15,12 +15,13 @@ The verdict depends on the bytes alone, never on how they were cut into chunks.
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from typing import Final, Literal
 
 from xtrack_protocol.errors import DecodeError
-from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
-from xtrack_protocol.wire.codec import Buffer, decode
-from xtrack_protocol.wire.framing import PREFIX, Frame, decode_payload, length_error
+from xtrack_protocol.limits import FILE_LIMITS, FRAME_HARD_MAX, DecodeLimits
+from xtrack_protocol.wire.codec import Buffer, decode_each
+from xtrack_protocol.wire.framing import PREFIX, Frame, cut_frames, decode_payload, length_error
 
 _unpack_from = PREFIX.unpack_from
 
@@ -28,6 +29,10 @@ _MALFORMED: Final = frozenset({"bad_utf8", "bad_json"})
 """Payloads that are no JSON text: perhaps because their length is wrong."""
 
 _JSON_START: Final = frozenset(b"{ \t\n\r")
+
+_AHEAD: Final = 256
+"""Bytes of frames that are cut at once behind one that isn't well: it may be the first of many, and what is cut behind
+the next one was cut for nothing. As long as all is well they double."""
 
 _HEADER: Final = re.compile(rb"\x00...[{ \t\n\r]", re.DOTALL)
 """A length below 16 MiB and the first byte of an object."""
@@ -47,6 +52,7 @@ class SalvageDecoder:
         self._buffer = bytearray()
         self._no_nul_before = 0  # absolute: in the payload under way, no NUL stands before this offset
         self._due = 0  # absolute: before these bytes are here, only a NUL can decide anything
+        self._ahead = _AHEAD
         self._verified = True
         self._damage: _Damage | None = None
 
@@ -57,19 +63,41 @@ class SalvageDecoder:
 
     def feed(self, chunk: Buffer) -> list[Frame]:
         """Take the next bytes; return what they complete, in order."""
-        self._buffer += chunk
-        if self._offset + len(self._buffer) < self._due and 0 not in chunk:
+        data = bytes(chunk)
+        held = self._buffer
+        if self._offset + len(held) + len(data) < self._due and 0 not in data:
+            held += data
             return []  # a large payload in small chunks, to be copied and looked at once, not with each of them
-        return self._run(at_end=False)
+        frames: list[Frame] = []
+        begin = self._complete(held, data, frames) if held and not self._damage else 0
+        return self._run(data if begin else bytes(held) + data, begin, frames, at_end=False)
 
     def finish(self) -> list[Frame]:
         """Say that the file has ended; return what was still held back."""
-        return self._run(at_end=True)
+        return self._run(bytes(self._buffer), 0, [], at_end=True)
 
-    def _run(self, *, at_end: bool) -> list[Frame]:
-        frames: list[Frame] = []
-        data = bytes(self._buffer)
-        position = self._due = 0
+    def _complete(self, held: bytearray, data: bytes, frames: list[Frame]) -> int:
+        """Read the frame under way, so that what follows it in ``data`` needs no copy; return where that begins.
+
+        0 where all isn't well with it, or it isn't whole yet: then nothing has been done.
+        """
+        if len(held) < PREFIX.size:
+            return 0
+        length: int = _unpack_from(held)[0]
+        missing = PREFIX.size + length - len(held)
+        if not (1 <= length <= self._limits.max_frame and 0 < missing <= len(data)):
+            return 0
+        payload = bytes(held[PREFIX.size :]) + data[:missing]
+        frame = decode_payload(payload, self._offset, self._limits, lenient=self._lenient, verified=self._verified)
+        if frame.error:
+            return 0
+        frames.append(frame)
+        self._offset += len(held)  # of the first byte of data
+        return missing
+
+    def _run(self, data: bytes, position: int, frames: list[Frame], *, at_end: bool) -> list[Frame]:
+        """Read ``data``, whose first byte stands at the offset, from ``position`` on; add to ``frames``."""
+        self._due = 0
         while True:
             if not self._damage:
                 position = self._read_intact(data, position, frames)
@@ -89,21 +117,19 @@ class SalvageDecoder:
 
         Whatever isn't well here is looked at again, with care. A payload that can be decoded holds no NUL.
         """
-        size, base, verified, lenient = len(data), self._offset, self._verified, self._lenient
-        max_frame, max_depth = self._limits.max_frame, self._limits.max_depth
-        while size - position >= PREFIX.size:
-            length: int = _unpack_from(data, position)[0]
-            end = position + PREFIX.size + length
-            if end > size or not 1 <= length <= max_frame:
-                break
-            payload = data[position + PREFIX.size : end]
-            try:
-                envelope = decode(payload, lenient=lenient, max_depth=max_depth)
-            except DecodeError:
-                break
-            frames.append(Frame(envelope, None, base + position, length, payload, verified))
+        limits, base = self._limits, self._offset
+        while True:
+            until = position + self._ahead
+            offsets, payloads, end = cut_frames(data, position, base, limits.max_frame, until)
+            if not payloads:
+                return position
+            results, well = decode_each(payloads, lenient=self._lenient, max_depth=limits.max_depth, go_on=False)
+            frames += map(Frame, results, repeat(None), offsets, map(len, payloads), payloads, repeat(self._verified))
+            if not well:
+                self._ahead = _AHEAD
+                return offsets[len(results)] - base
+            self._ahead *= 2 if self._ahead < FRAME_HARD_MAX else 1
             position = end
-        return position
 
     # Each of the following returns the position in ``data`` to go on from, or None when it needs more bytes.
 
