@@ -1,8 +1,10 @@
 """What a run is: the fold of its events into a state, and the values that questions are answered with. No I/O."""
 
 from xtrack_protocol.runs.aggregate import aggregate, aggregate_series
+from xtrack_protocol.runs.columns import Columns, Shape, gather
 from xtrack_protocol.runs.reducer import NAME_TAG, NOTE_TAG, Input, RunReducer, fold
 from xtrack_protocol.runs.resolve import is_hidden
+from xtrack_protocol.runs.series import Part, Series, downsample, join
 from xtrack_protocol.runs.values import (
     Activity,
     Aggregate,
@@ -24,14 +26,18 @@ __all__ = [
     "NOTE_TAG",
     "Activity",
     "Aggregate",
+    "Columns",
     "Input",
     "LogRecord",
     "LostReason",
     "MetricSummary",
+    "Part",
     "RunReducer",
     "RunState",
     "RunStatus",
+    "Series",
     "SeriesPoint",
+    "Shape",
     "StoredAlert",
     "StoredArtifact",
     "StoredCheckpoint",
@@ -39,6 +45,9 @@ __all__ = [
     "StreamSummary",
     "aggregate",
     "aggregate_series",
+    "downsample",
     "fold",
+    "gather",
     "is_hidden",
+    "join",
 ]

@@ -1,0 +1,172 @@
+"""Columns of numbers as bytes, little-endian on any machine.
+
+Integers (int64) have a description of one to three numbers in the block's header:
+
+- ``[value]``: all are the same; no bytes.
+- ``[first, step]``: an arithmetic run; no bytes.
+- ``[base, width, 0]``: each is ``base`` plus a difference of ``width`` bytes. The lowest byte of all differences stands
+  first, then the second of all, and so on: so any width from 1 to 8 is taken apart and put together by slices. With 8
+  bytes the base is 0, and the difference is the number itself in two's complement.
+
+Floats (binary64) have one: ``[0]`` 8 bytes each; ``[1]`` 4 bytes each, where binary32 holds them all exactly, bit for
+bit; ``[2]`` all are the same, 8 bytes in all.
+
+Extremes: for each 256 values two bytes, where in them the least and the greatest stands; of NaN none is either, and
+where there is nothing else both are 0.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from xtrack_protocol.limits import INT64_MAX, INT64_MIN
+
+EXTREMES_OF: Final = 256
+"""Values that have one least and one greatest kept."""
+
+_F64, _F32, _SAME = 0, 1, 2
+_BIG: Final = sys.byteorder == "big"
+_SAMPLE: Final = 8
+_int64 = struct.Struct("<q")
+
+
+def to_bytes(numbers: array[int] | array[float]) -> bytes:
+    """Return an array's items, little-endian."""
+    if _BIG:  # pragma: no cover - no such machine in CI
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _filled(numbers: array[int], data: bytes | bytearray) -> array[int]:
+    numbers.frombytes(data)
+    if _BIG:  # pragma: no cover - no such machine in CI
+        numbers.byteswap()
+    return numbers
+
+
+# ---------------------------------------------------------------------------------------------- integers
+
+
+def encode_integers(numbers: Sequence[int]) -> tuple[list[int], bytes]:
+    """Return the description and the bytes of at least one integer. Raises ValueError for one beyond int64."""
+    low, high = min(numbers), max(numbers)
+    if low < INT64_MIN or high > INT64_MAX:
+        raise ValueError(f"an integer beyond int64: {low if low < INT64_MIN else high}")
+    if low == high:
+        return [low], b""
+    first, count = numbers[0], len(numbers)
+    step, rest = divmod(numbers[-1] - first, count - 1)
+    if not rest and step and INT64_MIN <= step <= INT64_MAX:
+        run = range(first, first + step * count, step)
+        if numbers == run or list(numbers) == list(run):
+            return [first, step], b""
+    # Where only low bytes differ they are taken as they are; a difference is worth its time where it saves two bytes.
+    same_sign = (low < 0) == (high < 0)
+    plain = ((low ^ high).bit_length() + 7) // 8 if same_sign else 8
+    width = ((high - low).bit_length() + 7) // 8
+    if plain - width >= 2:
+        base, data = low, to_bytes(array("Q", [number - low for number in numbers]))
+    else:
+        width = plain
+        base, data = (low >> 8 * width << 8 * width) if width < 8 else 0, to_bytes(array("q", numbers))
+    return [base, width, 0], b"".join([data[place::8] for place in range(width)])
+
+
+def integers_size(described: Sequence[int], count: int) -> int:
+    """Return how many bytes a column has. Raises ValueError for a description of none."""
+    match described:
+        case [_]:
+            return 0
+        case [first, step] if INT64_MIN <= first + step * (count - 1) <= INT64_MAX and step:
+            return 0
+        case [base, width, 0] if 1 <= width < 8 or (width == 8 and base == 0):
+            return width * count
+    raise ValueError(f"no column of integers: {list(described)}")
+
+
+def decode_integers(described: Sequence[int], data: bytes, start: int, count: int) -> array[int]:
+    """Return a column whose bytes begin at ``start``. Raises ValueError where a number is beyond int64."""
+    if len(described) == 1:
+        return array("q", described) * count
+    if len(described) == 2:
+        first, step = described
+        return array("q", range(first, first + step * count, step))
+    base, width, _ = described
+    is_aligned = not base & ((1 << 8 * width) - 1)
+    spread = bytearray(_int64.pack(base if is_aligned else 0) * count)
+    for place in range(width):
+        spread[place::8] = data[start + place * count : start + (place + 1) * count]
+    if is_aligned:
+        return _filled(array("q"), spread)
+    try:
+        return array("q", [base + number for number in _filled(array("Q"), spread)])
+    except OverflowError as error:
+        raise ValueError("a damaged block: an integer beyond int64") from error
+
+
+# ---------------------------------------------------------------------------------------------- floats
+
+
+def encode_floats(numbers: Sequence[float]) -> tuple[list[int], bytes]:
+    """Return the description and the bytes of at least one float."""
+    exact = to_bytes(array("d", numbers))
+    if exact == exact[:8] * len(numbers):
+        return [_SAME], exact[:8]
+    if _fits_single(numbers[:_SAMPLE], exact[: _SAMPLE * 8]) and _fits_single(numbers, exact):
+        return [_F32], to_bytes(array("f", numbers))
+    return [_F64], exact
+
+
+def _fits_single(numbers: Sequence[float], exact: bytes) -> bool:
+    """Whether binary32 holds all numbers exactly, bit for bit."""
+    return to_bytes(array("d", array("f", numbers))) == exact
+
+
+def floats_size(described: Sequence[int], count: int) -> int:
+    """Return how many bytes a column has. Raises ValueError for a description of none."""
+    match described:
+        case [0]:
+            return 8 * count
+        case [1]:
+            return 4 * count
+        case [2]:
+            return 8
+    raise ValueError(f"no column of floats: {list(described)}")
+
+
+def decode_floats(described: Sequence[int], data: bytes, start: int, count: int) -> array[float]:
+    """Return a column whose bytes begin at ``start``."""
+    found = array("f" if described[0] == _F32 else "d")
+    found.frombytes(data[start : start + floats_size(described, count)])
+    if _BIG:  # pragma: no cover - no such machine in CI
+        found.byteswap()
+    if described[0] == _F32:
+        return array("d", found)
+    return found * count if described[0] == _SAME else found
+
+
+# ---------------------------------------------------------------------------------------------- extremes
+
+
+def extremes_of(numbers: Sequence[int | float]) -> bytes:
+    """Return where in each EXTREMES_OF numbers the least and the greatest stand."""
+    found = bytearray()
+    has_nan = sum(numbers) != sum(numbers)
+    for start in range(0, len(numbers), EXTREMES_OF):
+        part = numbers[start : start + EXTREMES_OF]
+        if has_nan:
+            present = [number for number in part if number == number]  # noqa: PLR0124
+            if not present:
+                found += b"\0\0"
+                continue
+            low, high = min(present), max(present)
+        else:
+            low, high = min(part), max(part)
+        found.append(part.index(low))
+        found.append(part.index(high))
+    return bytes(found)
