@@ -338,7 +338,7 @@ class BlockReader:
                 raise ValueError("a damaged block: its header contradicts itself")
             start += integers_size(own.places, own.count) + integers_size(own.lengths, own.count) + own.packed
         if start != len(self._data):
-            raise ValueError("a damaged block: its length is not what its columns add up to")
+            raise ValueError(f"a damaged block: its columns end at {start}, and not at {len(self._data)}")
 
     def _integers(self, name: str) -> array[int]:
         column = self._kept.get(name)
