@@ -70,7 +70,7 @@ def test_of_one_shape_there_are_columns_once_however_they_alternate() -> None:
     a, b, c = gather(events)
     assert (a.shape.names, b.shape.names, c.shape.names) == (("a",), ("b",), ("c",))
     assert list(a.places) == list(range(0, 20, 2))
-    assert b.places == range(1, 20, 4)
+    assert list(b.places) == list(range(1, 20, 4))
     assert list(b.seqs) == [2, 6, 10, 14, 18]
     assert list(b.values[0]) == [0.5, 2.5, 4.5, 6.5, 8.5]
     assert b.steps is not None
