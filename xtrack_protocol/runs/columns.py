@@ -246,7 +246,7 @@ def _groups(labels: list[Any]) -> Iterator[tuple[int, Callable[[Any], Any]]]:
     for label, index in zip(labels, range(count), strict=True):
         groups[label].append(index)
     for indexes in groups.values():
-        yield indexes[0], _picker(indexes)
+        yield indexes[0], picker(indexes)
 
 
 def seq_ranges(columns: Iterable[Columns]) -> list[tuple[int, int]]:
@@ -287,10 +287,10 @@ def tail_picker(columns: Columns, count: int) -> Callable[[Sequence[Any]], Seque
         return itemgetter(slice(-count, None))
     keys: Sequence[Any] = seqs if steps is None else list(zip(steps, seqs, strict=True))
     order = sorted(range(len(seqs)), key=keys.__getitem__)[-count:]
-    return _picker(order)
+    return picker(order)
 
 
-def _picker(indexes: Sequence[int]) -> Callable[[Any], Any]:
+def picker(indexes: Sequence[int]) -> Callable[[Any], Any]:
     """Return what takes the items at ``indexes``, at least one, out of a sequence."""
     return itemgetter(*indexes) if len(indexes) > 1 else itemgetter(slice(indexes[0], indexes[0] + 1))
 
