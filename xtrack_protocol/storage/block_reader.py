@@ -21,12 +21,10 @@ import msgspec
 from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, Int64, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import FRAME_HARD_MAX
 from xtrack_protocol.runs.columns import Shape, picker
-from xtrack_protocol.runs.series import Part
+from xtrack_protocol.runs.series import EXTREMES_OF, Part, extremes_of
 from xtrack_protocol.storage.columnar import (
-    EXTREMES_OF,
     decode_floats,
     decode_integers,
-    extremes_of,
     floats_size,
     integers_size,
 )
