@@ -278,7 +278,7 @@ def read_all(data: bytes) -> None:
         assert len(values) == reader.count
         for n, place in enumerate(reader.extremes(index)):
             values[n // 2 * 256 + place]
-        assert len(reader.part(index).values) == reader.count
+        assert len(reader.part(index).points()[1]) == reader.count
     assert len(reader.positions) == len(reader.received_at_us) == reader.count
     assert len(reader.epochs or reader.seqs) == reader.count
     assert len(reader.envelopes()) == len(reader.originals()) == reader.count

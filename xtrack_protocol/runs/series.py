@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, pairwise, repeat
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, pairwise, repeat
 from operator import add
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -35,26 +35,39 @@ class Series:
         return len(self.values)
 
 
-@attrs.frozen(kw_only=True)
+Points = tuple["array[int] | None", "array[int] | array[float]", "array[int]"]
+"""Steps (None for points without), values ("d" or "q") and time stamps."""
+
+
+@attrs.frozen
 class Part:
     """Points of one stream on their way into a series; at least one. What ``BlockReader.part`` returns.
 
-    ``steps``: None for points without. ``values``: "d" or "q". ``place``: of the stream in session order
-    (``RunReducer.stream_order``). ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``).
-    ``in_order``: whether both steps and seqs ascend, equal steps included; ``seqs`` is asked only where that, or the
-    ranges of seqs, leaves the order open. ``extremes``: as ``BlockReader.extremes``.
+    ``points``: asked for when their turn comes. ``steps`` and ``seqs``: the least and the greatest; without steps None.
+    ``in_order``: whether both steps and seqs ascend, equal steps included. ``get_seqs``: asked only where that, or the
+    other parts, leave the order open. ``place``: of the stream in session order (``RunReducer.stream_order``).
+    ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``). ``extremes``: as ``extremes_of`` finds
+    them, where they are known.
     """
 
-    steps: array[int] | None
-    values: array[int] | array[float]
-    timestamps: array[int]
-    seqs: Callable[[], Sequence[int]]
-    first_seq: int
-    last_seq: int
+    points: Callable[[], Points]
+    get_seqs: Callable[[], Sequence[int]]
+    steps: tuple[int, int] | None
+    seqs: tuple[int, int]
     in_order: bool
     place: int = 0
     rewind_to: int | None = None
     extremes: bytes | None = None
+
+    @property
+    def first(self) -> tuple[int, int, int]:
+        """What no point comes before: step, place, seq."""
+        return 0 if self.steps is None else self.steps[0], self.place, self.seqs[0]
+
+    @property
+    def last(self) -> tuple[int, int, int]:
+        """What no point comes after."""
+        return 0 if self.steps is None else self.steps[1], self.place, self.seqs[1]
 
 
 def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | None = None) -> Series:
@@ -67,130 +80,95 @@ def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | 
     with_steps: list[Part] = []
     without: list[Part] = []
     for part in parts:
-        own = part if part.in_order else _sorted(part)
-        if own.steps is None:
+        if part.steps is None:
             if not ranged:
-                without.append(own)
+                without.append(part)
         else:
-            cut = _cut(own, min_step, max_step)
-            if cut is not None:
-                with_steps.append(cut)
-    ordered = _in_order(with_steps) + _in_order(without)
+            limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
+            with_steps += _cut(part, min_step, min(limits) if limits else None)
     series = Series(array("q"), array("d"), array("q"), array("q"))
-    for part in ordered:
-        _append(series, part)
+    for crossing in chain(_in_order(with_steps), _in_order(without)):
+        if len(crossing) == 1 and crossing[0].in_order:
+            _append(series, crossing[0].points(), crossing[0].extremes)
+        else:
+            _append(series, _merged(crossing), None)
     return series
 
 
-def _append(series: Series, part: Part) -> None:
+def _append(series: Series, points: Points, extremes: bytes | None) -> None:
     """Add points that come after all that are there."""
+    steps, values, timestamps = points
     first = len(series.values)
-    found = part.extremes if part.extremes is not None else extremes_of(part.values)
     assert series.extremes is not None
-    starts = chain.from_iterable(repeat(start, 2) for start in range(first, first + len(part.values), EXTREMES_OF))
-    series.extremes.extend(map(add, starts, found))
-    if part.steps is not None:
-        series.steps.extend(part.steps)
-    series.values.extend(part.values if part.values.typecode == "d" else array("d", part.values))
-    series.timestamps_us.extend(part.timestamps)
+    starts = chain.from_iterable(repeat(start, 2) for start in range(first, first + len(values), EXTREMES_OF))
+    series.extremes.extend(map(add, starts, extremes_of(values) if extremes is None else extremes))
+    if steps is not None:
+        series.steps.extend(steps)
+    series.values.extend(values if values.typecode == "d" else array("d", values))
+    series.timestamps_us.extend(timestamps)
 
 
-def _picked(part: Part, order: Sequence[int]) -> Part:
-    """Return some points of ``part`` in another order."""
-    seqs = part.seqs()
-    own = [seqs[place] for place in order]
-    return attrs.evolve(
-        part,
-        steps=None if part.steps is None else array("q", [part.steps[place] for place in order]),
-        values=array(part.values.typecode, [part.values[place] for place in order]),
-        timestamps=array("q", [part.timestamps[place] for place in order]),
-        seqs=lambda: own,
-        extremes=None,
-    )
-
-
-def _sorted(part: Part) -> Part:
-    """Return ``part`` in the order of the series."""
-    seqs = part.seqs()
-    keys: Sequence[Any] = seqs if part.steps is None else list(zip(part.steps, seqs, strict=True))
-    return _picked(part, sorted(range(len(seqs)), key=keys.__getitem__))
-
-
-def _cut(part: Part, min_step: int | None, max_step: int | None) -> Part | None:
-    """Return those points of ``part``, whose steps ascend, that are in a range and not hidden; None without any."""
-    steps = part.steps
+def _cut(part: Part, low: int | None, high: int | None) -> list[Part]:
+    """Return the points of ``part`` that have steps between ``low`` and ``high``, both included; none for none."""
+    assert part.steps is not None
+    first, last = part.steps
+    if (low is None or first >= low) and (high is None or last <= high):
+        return [part]
+    if (low is not None and last < low) or (high is not None and first > high):
+        return []
+    steps, values, timestamps = part.points()
     assert steps is not None
-    limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
-    start = 0 if min_step is None else bisect_left(steps, min_step)
-    stop = bisect_right(steps, min(limits)) if limits else len(steps)
-    if start >= stop:
-        return None
-    if stop - start == len(steps):
-        return part
-    return attrs.evolve(
-        part,
-        steps=steps[start:stop],
-        values=part.values[start:stop],
-        timestamps=part.timestamps[start:stop],
-        seqs=lambda: part.seqs()[start:stop],
-        extremes=None,
-    )
+    keep = [(low is None or step >= low) and (high is None or step <= high) for step in steps]
+    if not any(keep):
+        return []
+    kept = array("q", compress(steps, keep))
+    points = kept, array(values.typecode, compress(values, keep)), array("q", compress(timestamps, keep))
+    return [
+        Part(
+            lambda: points,
+            lambda: list(compress(part.get_seqs(), keep)),
+            (min(kept), max(kept)),
+            part.seqs,
+            part.in_order,
+            part.place,
+        )
+    ]
 
 
-def _in_order(parts: list[Part]) -> list[Part]:
-    """Return points that follow one another in the order of the series; all ``parts`` have steps, or none has."""
-    parts.sort(key=_first)
-    found: list[Part] = []
+def _in_order(parts: list[Part]) -> Iterator[list[Part]]:
+    """Yield parts that follow one another in the order of the series, those together that cross one another."""
     crossing: list[Part] = []
     last: tuple[int, int, int] | None = None
-    for part in parts:
-        if last is not None and _first(part) < last:
-            crossing.append(part)
-        else:
-            found += _merged(crossing)
-            crossing = [part]
-        end = part.steps[-1] if part.steps is not None else 0, part.place, part.last_seq
-        last = end if last is None else max(last, end)
-    return found + _merged(crossing)
+    for part in sorted(parts, key=lambda part: part.first):
+        if last is None or last < part.first:
+            if crossing:
+                yield crossing
+            crossing = []
+        crossing.append(part)
+        last = part.last if last is None else max(last, part.last)
+    if crossing:
+        yield crossing
 
 
-def _first(part: Part) -> tuple[int, int, int]:
-    """Return what no point of ``part`` comes before."""
-    return part.steps[0] if part.steps is not None else 0, part.place, part.first_seq
-
-
-def _merged(parts: list[Part]) -> list[Part]:
-    """Return as one part the points of several that cross one another."""
-    if len(parts) < 2:
-        return parts
-    parts.sort(key=lambda part: (part.place, part.first_seq))
-    whole = Part(  # its seqs are asked for no more
-        steps=None
-        if parts[0].steps is None
-        else _joined("q", [part.steps for part in parts if part.steps is not None]),
-        values=_joined("d", [part.values for part in parts]),
-        timestamps=_joined("q", [part.timestamps for part in parts]),
-        seqs=lambda: range(len(whole.values)),
-        first_seq=0,
-        last_seq=0,
-        in_order=True,
-    )
-    order: Iterable[int] = range(len(whole.values))
-    if any(a.place == b.place and a.last_seq >= b.first_seq for a, b in pairwise(parts)):
-        places = chain.from_iterable(repeat(part.place, len(part.values)) for part in parts)
-        seqs = chain.from_iterable(part.seqs() for part in parts)
+def _merged(parts: list[Part]) -> Points:
+    """Return the points of parts that cross one another, or of one that isn't in order; all have steps, or none has."""
+    parts.sort(key=lambda part: (part.place, part.seqs))
+    points = [part.points() for part in parts]
+    values = list(chain.from_iterable(values for _, values, _ in points))
+    timestamps = list(chain.from_iterable(timestamps for _, _, timestamps in points))
+    order: Sequence[int] = range(len(values))
+    in_order = all(part.in_order for part in parts)
+    if not in_order or any(a.place == b.place and a.seqs[1] >= b.seqs[0] for a, b in pairwise(parts)):
+        places = chain.from_iterable(repeat(part.place, len(own[1])) for part, own in zip(parts, points, strict=True))
+        seqs = chain.from_iterable(part.get_seqs() for part in parts)
         keys = list(zip(places, seqs, strict=True))
         order = sorted(order, key=keys.__getitem__)
-    if whole.steps is not None:  # equal steps stay in the order of their sessions and seqs
-        order = sorted(order, key=whole.steps.tolist().__getitem__)
-    return [_picked(whole, list(order))]
-
-
-def _joined(code: str, columns: list[Any]) -> array[Any]:
-    whole = array(code)
-    for column in columns:
-        whole.extend(column if column.typecode == code else array(code, column))
-    return whole
+    steps = None
+    if parts[0].steps is not None:
+        known = list(chain.from_iterable(steps for steps, _, _ in points if steps is not None))
+        order = sorted(order, key=known.__getitem__)  # equal steps stay in the order of their sessions and seqs
+        steps = array("q", map(known.__getitem__, order))
+    return steps, array("d", map(values.__getitem__, order)), array("q", map(timestamps.__getitem__, order))
 
 
 # ---------------------------------------------------------------------------------------------- fewer points

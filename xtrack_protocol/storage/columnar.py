@@ -151,7 +151,7 @@ def floats_size(described: Sequence[int], count: int) -> int:
 def decode_floats(described: Sequence[int], data: bytes, start: int, count: int) -> array[float]:
     """Return a column whose bytes begin at ``start``."""
     found = array("f" if described[0] == _F32 else "d")
-    found.frombytes(data[start : start + floats_size(described, count)])
+    found.frombytes(memoryview(data)[start : start + floats_size(described, count)])
     if _BIG:  # pragma: no cover - no such machine in CI
         found.byteswap()
     if described[0] == _F32:
