@@ -6,8 +6,10 @@ from xtrack_protocol._lazy import lazily
 from xtrack_protocol.runs.aggregate import aggregate, aggregate_series
 
 if TYPE_CHECKING:
+    from xtrack_protocol.runs.columns import Columns, Shape, gather
     from xtrack_protocol.runs.reducer import NAME_TAG, NOTE_TAG, Input, RunReducer, fold
     from xtrack_protocol.runs.resolve import is_hidden
+    from xtrack_protocol.runs.series import Part, Series, downsample, join
     from xtrack_protocol.runs.values import (
         Activity,
         Aggregate,
@@ -27,8 +29,10 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "columns": ("Columns", "Shape", "gather"),
             "reducer": ("NAME_TAG", "NOTE_TAG", "Input", "RunReducer", "fold"),
             "resolve": ("is_hidden",),
+            "series": ("Part", "Series", "downsample", "join"),
             "values": (
                 "Activity",
                 "Aggregate",
@@ -52,14 +56,18 @@ __all__ = [
     "NOTE_TAG",
     "Activity",
     "Aggregate",
+    "Columns",
     "Input",
     "LogRecord",
     "LostReason",
     "MetricSummary",
+    "Part",
     "RunReducer",
     "RunState",
     "RunStatus",
+    "Series",
     "SeriesPoint",
+    "Shape",
     "StoredAlert",
     "StoredArtifact",
     "StoredCheckpoint",
@@ -67,6 +75,9 @@ __all__ = [
     "StreamSummary",
     "aggregate",
     "aggregate_series",
+    "downsample",
     "fold",
+    "gather",
     "is_hidden",
+    "join",
 ]

@@ -7,6 +7,9 @@ can't show (spec: FLD-1). Nothing here decides anything: that is the business of
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
+from itertools import repeat
+from math import copysign
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,6 +63,49 @@ class SeriesFacts(_Facts):
         if step is not None and (self.max_step is None or step > self.max_step):
             self.max_step = step
         keep_last(self.tail, point, tail_size, key=series_key)
+
+    def extend(
+        self, values: Sequence[int | float], last: Point, tail: list[Point], max_step: int | None, tail_size: int
+    ) -> None:
+        """Take many points at once, of which there is at least one. ``values``: all integers or all floats; ``last``:
+        the point with the largest seq; ``tail``: the last ``tail_size`` points in the order of the series, or all.
+        """
+        self.count += len(values)
+        numbers = values
+        total = sum(values)
+        if total != total:  # noqa: PLR0124 - a NaN is among them, or both infinities
+            numbers = [value for value in values if value == value]  # noqa: PLR0124
+            self.nan_count += len(values) - len(numbers)
+        if numbers:
+            low, high = extremes(numbers)
+            if self.min is None or _before(low, self.min):
+                self.min = low
+            if self.max is None or _before(self.max, high):
+                self.max = high
+        if self.last is None or last[4] > self.last[4]:
+            self.last = last
+        if max_step is not None and (self.max_step is None or max_step > self.max_step):
+            self.max_step = max_step
+        known = self.tail
+        in_order = not known or series_key(known[-1]) <= series_key(tail[0])
+        known += tail
+        if not in_order:
+            known.sort(key=series_key)
+        if len(known) > tail_size:
+            del known[: len(known) - tail_size]
+
+
+def extremes(numbers: Sequence[int | float]) -> tuple[int | float, int | float]:
+    """Return the least and the greatest of ``numbers``, all integers or all floats, of which none is NaN.
+
+    Of zeros the negative one is the less, as in ``_before``; ``min`` and ``max`` return the first they meet.
+    """
+    low, high = min(numbers), max(numbers)
+    if low == 0 and type(low) is float and min(map(copysign, repeat(1.0), numbers)) < 0:
+        low = -0.0
+    if high == 0 and type(high) is float and max(map(copysign, repeat(1.0), numbers)) > 0:
+        high = 0.0
+    return low, high
 
 
 def _before(a: float, b: float) -> bool:

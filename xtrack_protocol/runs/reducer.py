@@ -8,7 +8,9 @@ uncounted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, repeat
+from operator import lt
 from typing import TypeAlias
 
 import msgspec
@@ -36,6 +38,7 @@ from xtrack_protocol.ir import (
     UnknownEvent,
 )
 from xtrack_protocol.limits import LOG_TAIL, SERIES_TAIL
+from xtrack_protocol.runs.columns import Columns, seq_ranges, tail_picker
 from xtrack_protocol.runs.facts import (
     Active,
     Ended,
@@ -191,6 +194,46 @@ class RunReducer:
             stream.parent = _later(stream.parent, seq, timestamp_us, run_id.parent_run_id)
         return True
 
+    def new_places(self, stream_id: StreamId, seqs: Sequence[int]) -> range | list[int]:
+        """Return the indexes of those ``seqs`` that ``apply`` would take as new, in order: of a seq that stands there
+        twice the first. In constant time a seq or less where they go on from the largest known.
+        """
+        known = self._seqs.get(stream_id) or RangeSet()
+        if not seqs:
+            return range(0)
+        if seqs[0] > (known.last or 0) and all(map(lt, seqs, islice(seqs, 1, None))):
+            return range(len(seqs))
+        known = RangeSet(known)
+        return [place for place, seq in enumerate(seqs) if known.add(seq)]
+
+    def apply_columns(self, stream_id: StreamId, columns: Iterable[Columns]) -> None:
+        """Take the events of ``columns``, as ``gather`` returned them of one stream, as ``apply`` takes each.
+
+        All of them are new: no seq is known yet (see ``new_places``), and none stands there twice. That is for the
+        caller to see to.
+        """
+        given = [one for one in columns if len(one)]
+        if not given:
+            return
+        stream = self._stream(stream_id)
+        for one in given:
+            self._facts.events += len(one)
+            first_ts, last_ts = one.timestamp_ends
+            if stream.first_ts is None or first_ts < stream.first_ts:
+                stream.first_ts = first_ts
+            if stream.last_ts is None or last_ts > stream.last_ts:
+                stream.last_ts = last_ts
+            self._add_columns(stream, one)
+            run_id = one.shape.run_id
+            if isinstance(run_id, RunId):
+                seq = one.seq_ends[1]
+                timestamp_us = one.timestamps[one.seqs.index(seq)]
+                stream.experiment = _later(stream.experiment, seq, timestamp_us, run_id.experiment_id)
+                stream.parent = _later(stream.parent, seq, timestamp_us, run_id.parent_run_id)
+        seqs = self._seqs[stream_id]
+        for first, last in seq_ranges(given):
+            seqs.add_range(first, last)
+
     def _take(self, stream: StreamFacts, payload: Payload, seq: int, timestamp_us: int) -> None:  # noqa: C901, PLR0912
         match payload:
             case Metric():
@@ -293,6 +336,30 @@ class RunReducer:
         if series is None:
             series = stream.series[key] = SeriesFacts()
         series.add(point, SERIES_TAIL)
+
+    def _add_columns(self, stream: StreamFacts, columns: Columns) -> None:
+        """Add the points of events of one shape to their series, hidden ones left out."""
+        rewind_to = self._facts.rewinds.get(stream.session_id)
+        if rewind_to is not None and columns.steps is not None and max(columns.steps) > rewind_to:
+            columns = columns.only([step <= rewind_to for step in columns.steps])
+            if not len(columns):
+                return
+        pick = tail_picker(columns, SERIES_TAIL)
+        rest = (
+            repeat(None) if columns.steps is None else pick(columns.steps),
+            repeat(None) if columns.epochs is None else pick(columns.epochs),
+            pick(columns.timestamps),
+            pick(columns.seqs),
+            repeat(columns.shape.context),
+        )
+        last = columns.seqs.index(columns.seq_ends[1]) if not columns.seqs_ascend else len(columns) - 1
+        max_step = None if columns.step_ends is None else columns.step_ends[1]
+        for key, values in zip(columns.shape.names, columns.values, strict=True):
+            series = stream.series.get(key)
+            if series is None:
+                series = stream.series[key] = SeriesFacts()
+            tail: list[Point] = list(zip(pick(values), *rest))  # noqa: B905 - what repeats has no end
+            series.extend(values, columns.point(last, values), tail, max_step, SERIES_TAIL)
 
     def _set_tags(self, stream: StreamFacts, tags: Mapping[str, str], seq: int, timestamp_us: int) -> None:
         for key, value in tags.items():
