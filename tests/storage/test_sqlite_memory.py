@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from xtrack_protocol.storage import SQLiteStore, Storage, sqlite_append, sqlite_runs
+from xtrack_protocol.storage import SQLiteStore, Storage, sqlite_append, sqlite_rows, sqlite_runs
 from xtrack_protocol.storage.sqlite_runs import RunCache
 from xtrack_protocol.testing import StorageContract, Worker
 
@@ -20,7 +20,7 @@ class TestForgetfulStore(StorageContract):
         monkeypatch.setattr(sqlite_runs, "SNAPSHOT_EVENTS", 3)
         monkeypatch.setattr(sqlite_runs, "SNAPSHOT_EVENTS_A_SERIES", 0)
         monkeypatch.setattr(sqlite_runs, "_EVICTED_EVENTS", 1)
-        monkeypatch.setattr(sqlite_runs, "_PACK_BYTES", 0)
+        monkeypatch.setattr(sqlite_rows, "_PACK_BYTES", 0)
 
     def make_store(self, directory: Path) -> Storage:
         store = SQLiteStore(directory / "store.db")
