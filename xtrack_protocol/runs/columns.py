@@ -7,7 +7,8 @@ event.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from xtrack_protocol.ir import Envelope, Metric, MetricBatch, MetricContext, RunId
+from xtrack_protocol.runs.facts import Point
 from xtrack_protocol.runs.series import Part
 
 
@@ -52,7 +54,44 @@ class Columns:
     timestamps: Sequence[int]
     steps: Sequence[int] | None
     epochs: Sequence[int] | None
-    values: list[Sequence[int | float]]
+    values: Sequence[Sequence[int | float]]
+    _seqs_ascend: bool | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _timestamp_ends: tuple[int, int] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _steps_ascend: bool | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def seqs_ascend(self) -> bool:
+        """Whether each seq is above the one before, as in a stream that came as it was sent."""
+        if self._seqs_ascend is None:
+            self._seqs_ascend = is_sorted(self.seqs)
+        return self._seqs_ascend
+
+    @property
+    def steps_ascend(self) -> bool:
+        """Whether no step is below the one before; so it is where there are none."""
+        if self._steps_ascend is None:
+            self._steps_ascend = self.steps is None or is_sorted(self.steps)
+        return self._steps_ascend
+
+    @property
+    def timestamp_ends(self) -> tuple[int, int]:
+        """The earliest and the latest time stamp."""
+        if self._timestamp_ends is None:
+            stamps = self.timestamps
+            self._timestamp_ends = (stamps[0], stamps[-1]) if is_sorted(stamps) else (min(stamps), max(stamps))
+        return self._timestamp_ends
+
+    @property
+    def seq_ends(self) -> tuple[int, int]:
+        """The least and the greatest seq."""
+        return (self.seqs[0], self.seqs[-1]) if self.seqs_ascend else (min(self.seqs), max(self.seqs))
+
+    @property
+    def step_ends(self) -> tuple[int, int] | None:
+        """The least and the greatest step; None without steps."""
+        if self.steps is None:
+            return None
+        return (self.steps[0], self.steps[-1]) if self.steps_ascend else (min(self.steps), max(self.steps))
 
     def __len__(self) -> int:
         return len(self.seqs)
@@ -64,11 +103,22 @@ class Columns:
             values=array("q" if self.shape.integers[index] else "d", self.values[index]),
             timestamps=array("q", self.timestamps),
             seqs=lambda: self.seqs,
-            first_seq=min(self.seqs),
-            last_seq=max(self.seqs),
-            in_order=is_sorted(self.seqs) and (self.steps is None or is_sorted(self.steps)),
+            first_seq=self.seq_ends[0],
+            last_seq=self.seq_ends[1],
+            in_order=self.seqs_ascend and self.steps_ascend,
             place=place,
             rewind_to=rewind_to,
+        )
+
+    def point(self, index: int, values: Sequence[int | float]) -> Point:
+        """Return the point of one event, whose value is that in ``values``."""
+        return (
+            values[index],
+            None if self.steps is None else self.steps[index],
+            None if self.epochs is None else self.epochs[index],
+            self.timestamps[index],
+            self.seqs[index],
+            self.shape.context,
         )
 
     def pick(self, start: int, stop: int) -> Columns:
@@ -107,13 +157,14 @@ def gather(envelopes: Sequence[Envelope]) -> list[Columns]:
     payloads = [envelope.payload for envelope in envelopes]
     kinds = list(map(type, payloads))
     found: list[Columns] = []
-    for kind, take in ((Metric, _labels_of_metrics), (MetricBatch, _labels_of_batches)):
+    for kind in (Metric, MetricBatch):
         count = kinds.count(kind)
         if count == len(kinds):
-            found += _split(envelopes, payloads, range(count), take) if count else []
+            found += _split(envelopes, payloads, range(count), is_batch=kind is MetricBatch) if count else []
         elif count:
             places = [place for place, each in enumerate(kinds) if each is kind]
-            found += _split([envelopes[n] for n in places], [payloads[n] for n in places], places, take)
+            own = [envelopes[place] for place in places], [payloads[place] for place in places]
+            found += _split(*own, places, is_batch=kind is MetricBatch)
     found.sort(key=lambda columns: columns.places[0])
     return found
 
@@ -122,107 +173,92 @@ _STEP_TYPES: Final = frozenset({type(None), int})
 _VALUE_TYPES: Final = frozenset({int, float})
 
 
-def _labels_of_metrics(payloads: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    values = [payload.value for payload in payloads]
-    return [payload.key for payload in payloads], list(map(type, values)), values
-
-
-def _labels_of_batches(payloads: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    metrics = [payload.metrics for payload in payloads]
-    values = [tuple(each.values()) for each in metrics]
-    return list(map(tuple, metrics)), [tuple(map(type, row)) for row in values], values
-
-
 def _split(
-    envelopes: Sequence[Envelope], payloads: Sequence[Any], places: range | list[int], take: Any
-) -> Iterable[Columns]:
-    """Yield the columns of events of one kind."""
+    envelopes: Sequence[Envelope], payloads: Sequence[Any], places: range | list[int], *, is_batch: bool
+) -> Iterator[Columns]:
+    """Yield the columns of events of one kind. The work of each event is done by C loops over columns."""
     metas = [envelope.meta for envelope in envelopes]
-    names, kinds, values = take(payloads)
-    steps = [payload.step for payload in payloads]
-    epochs = [payload.epoch for payload in payloads]
-    given: list[list[Any]] = [
+    names: list[Any]
+    kinds: list[Any]
+    values: list[Any]
+    if is_batch:
+        metrics = [payload.metrics for payload in payloads]
+        names, values = list(map(tuple, metrics)), [tuple(each.values()) for each in metrics]
+        kinds = [tuple(map(type, row)) for row in values]
+    else:
+        names, values = [payload.key for payload in payloads], [payload.value for payload in payloads]
+        kinds = list(map(type, values))
+    steps, epochs = [payload.step for payload in payloads], [payload.epoch for payload in payloads]
+    given: tuple[list[Any], ...] = (
+        kinds,
         [payload.run_id for payload in payloads],
         [meta.worker_id for meta in metas],
         [meta.session_id for meta in metas],
         [payload.context for payload in payloads],
         list(map(type, steps)),
         list(map(type, epochs)),
-        kinds,
-    ]
+    )
     count = len(metas)
     varying = [column for column in given if column.count(column[0]) != count]
     labels = list(zip(names, *varying, strict=True)) if varying else names
-    columns: list[Any] = [[meta.seq for meta in metas], [meta.timestamp_us for meta in metas], steps, epochs, values]
-    if labels.count(labels[0]) == count:
-        one = _columns(names[0], [column[0] for column in given], places, columns, take)
-        if one is not None:
-            yield one
-        return
-    groups: dict[Any, list[int]] = {}
-    for index, label in enumerate(labels):
-        if label in groups:
-            groups[label].append(index)
+    seqs, timestamps = [meta.seq for meta in metas], [meta.timestamp_us for meta in metas]
+    for first, pick in _groups(labels):
+        kind, run_id, worker_id, session_id, context, step, epoch = (column[first] for column in given)
+        if step not in _STEP_TYPES or epoch not in _STEP_TYPES:
+            continue
+        if is_batch:
+            if not _VALUE_TYPES.issuperset(kind):
+                continue
+            shaped, integers = names[first], tuple(each is int for each in kind)
+            columns = list(zip(*pick(values), strict=True))
         else:
-            groups[label] = [index]
-    for indexes in groups.values():
-        first = indexes[0]
-        picked = _picker(indexes)
-        one = _columns(
-            names[first],
-            [column[first] for column in given],
-            picked(places),
-            [picked(column) for column in columns],
-            take,
+            if kind not in _VALUE_TYPES:
+                continue
+            shaped, integers = (names[first],), (kind is int,)
+            columns = [pick(values)]
+        own = pick(places)
+        yield Columns(
+            Shape(is_batch, shaped, integers, run_id, worker_id, session_id, context, step is int, epoch is int),
+            own if isinstance(own, (range, list)) else list(own),
+            pick(seqs),
+            pick(timestamps),
+            pick(steps) if step is int else None,
+            pick(epochs) if epoch is int else None,
+            columns,
         )
-        if one is not None:
-            yield one
 
 
-def _picker(indexes: list[int]) -> Any:
-    """Return what takes the items at ``indexes`` out of a sequence: by a slice where they stand at even distances."""
-    first, last, count = indexes[0], indexes[-1], len(indexes)
-    if count == 1:
-        return itemgetter(slice(first, first + 1))
-    distance, rest = divmod(last - first, count - 1)
-    if not rest and indexes == list(range(first, last + 1, distance)):
-        return itemgetter(slice(first, last + 1, distance))
-    return itemgetter(*indexes)
-
-
-def _columns(names: Any, given: list[Any], places: Any, columns: list[Any], take: Any) -> Columns | None:
-    """Return columns of one shape; None where a number is none that a frame decodes to."""
-    run_id, worker_id, session_id, context, step, epoch, kinds = given
-    seqs, timestamps, steps, epochs, values = columns
-    is_batch = take is _labels_of_batches
-    if not is_batch:
-        names, kinds, values = (names,), (kinds,), [values]
-    else:
-        values = list(zip(*values, strict=True))
-    if (
-        step not in _STEP_TYPES
-        or epoch not in _STEP_TYPES
-        or any(kind is not float and kind is not int for kind in kinds)
-    ):
-        return None
-    integers = tuple(kind is int for kind in kinds)
-    shape = Shape(is_batch, names, integers, run_id, worker_id, session_id, context, step is int, epoch is int)
-    if not isinstance(places, range):
-        places = list(places)
-    return Columns(
-        shape, places, seqs, timestamps, steps if step is int else None, epochs if epoch is int else None, values
-    )
+def _groups(labels: list[Any]) -> Iterator[tuple[int, Callable[[Any], Any]]]:
+    """Yield of each different label the first index, and what takes the items that have it out of a sequence."""
+    count, first = len(labels), labels[0]
+    if labels.count(first) == count:
+        yield 0, itemgetter(slice(None))
+        return
+    try:
+        period = labels.index(first, 1)
+    except ValueError:
+        period = count
+    if len(set(labels[:period])) == period and labels[period:] == labels[:-period]:  # loss, accuracy, loss, ...
+        for index in range(period):
+            yield index, itemgetter(slice(index, None, period))
+        return
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    for label, index in zip(labels, range(count), strict=True):
+        groups[label].append(index)
+    for indexes in groups.values():
+        yield indexes[0], picker(indexes)
 
 
 def seq_ranges(columns: Iterable[Columns]) -> list[tuple[int, int]]:
     """Return the seqs of all events, none of which stands there twice, as ranges with both ends included."""
-    parts = [one.seqs for one in columns if len(one)]
+    parts = [one for one in columns if len(one)]
     if not parts:
         return []
-    low, high = min(map(min, parts)), max(map(max, parts))
+    ends = [one.seq_ends for one in parts]
+    low, high = min(first for first, _ in ends), max(last for _, last in ends)
     if high - low + 1 == sum(map(len, parts)):
         return [(low, high)]
-    return _ranges(sorted(chain.from_iterable(parts)))
+    return _ranges(sorted(chain.from_iterable(one.seqs for one in parts)))
 
 
 def _ranges(seqs: list[int]) -> list[tuple[int, int]]:
@@ -242,18 +278,23 @@ def _ranges(seqs: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def last_places(columns: Columns, count: int) -> Sequence[int]:
-    """Return the indexes of the last ``count`` events, or all, in the order of a series: step, then seq. spec: FLD-3"""
-    seqs, steps, size = columns.seqs, columns.steps, len(columns)
-    if is_sorted(seqs) and (steps is None or is_sorted(steps)):
-        return range(max(0, size - count), size)
-    order = range(size)
-    if steps is None:
-        return sorted(order, key=seqs.__getitem__)[-count:]
-    keys = list(zip(steps, seqs, strict=True))
-    return sorted(order, key=keys.__getitem__)[-count:]
+def tail_picker(columns: Columns, count: int) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Return what takes out of a column the last ``count`` items, or all, in the order of the series: by step, then
+    seq. spec: FLD-3
+    """
+    seqs, steps = columns.seqs, columns.steps
+    if columns.seqs_ascend and columns.steps_ascend:
+        return itemgetter(slice(-count, None))
+    keys: Sequence[Any] = seqs if steps is None else list(zip(steps, seqs, strict=True))
+    order = sorted(range(len(seqs)), key=keys.__getitem__)[-count:]
+    return picker(order)
+
+
+def picker(indexes: Sequence[int]) -> Callable[[Any], Any]:
+    """Return what takes the items at ``indexes``, at least one, out of a sequence."""
+    return itemgetter(*indexes) if len(indexes) > 1 else itemgetter(slice(indexes[0], indexes[0] + 1))
 
 
 def is_sorted(numbers: Sequence[int]) -> bool:
-    """Whether ``numbers`` ascend, equal ones included."""
+    """Whether ``numbers`` ascend, equal ones included. Sorting what is sorted takes less than comparing in Python."""
     return list(numbers) == sorted(numbers)

@@ -9,7 +9,7 @@ uncounted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from operator import lt
 from typing import TypeAlias
 
@@ -38,7 +38,7 @@ from xtrack_protocol.ir import (
     UnknownEvent,
 )
 from xtrack_protocol.limits import LOG_TAIL, SERIES_TAIL
-from xtrack_protocol.runs.columns import Columns, last_places, seq_ranges
+from xtrack_protocol.runs.columns import Columns, seq_ranges, tail_picker
 from xtrack_protocol.runs.facts import (
     Active,
     Ended,
@@ -218,7 +218,7 @@ class RunReducer:
         stream = self._stream(stream_id)
         for one in given:
             self._facts.events += len(one)
-            first_ts, last_ts = min(one.timestamps), max(one.timestamps)
+            first_ts, last_ts = one.timestamp_ends
             if stream.first_ts is None or first_ts < stream.first_ts:
                 stream.first_ts = first_ts
             if stream.last_ts is None or last_ts > stream.last_ts:
@@ -226,7 +226,7 @@ class RunReducer:
             self._add_columns(stream, one)
             run_id = one.shape.run_id
             if isinstance(run_id, RunId):
-                seq = max(one.seqs)
+                seq = one.seq_ends[1]
                 timestamp_us = one.timestamps[one.seqs.index(seq)]
                 stream.experiment = _later(stream.experiment, seq, timestamp_us, run_id.experiment_id)
                 stream.parent = _later(stream.parent, seq, timestamp_us, run_id.parent_run_id)
@@ -344,27 +344,22 @@ class RunReducer:
             columns = columns.only([step <= rewind_to for step in columns.steps])
             if not len(columns):
                 return
-        seqs, timestamps, steps, epochs = columns.seqs, columns.timestamps, columns.steps, columns.epochs
-        context = columns.shape.context
-        max_step = None if steps is None else max(steps)
-        last = seqs.index(max(seqs))
-        places = last_places(columns, SERIES_TAIL)
-        rest = [
-            (
-                None if steps is None else steps[place],
-                None if epochs is None else epochs[place],
-                timestamps[place],
-                seqs[place],
-                context,
-            )
-            for place in (last, *places)
-        ]
+        pick = tail_picker(columns, SERIES_TAIL)
+        rest = (
+            repeat(None) if columns.steps is None else pick(columns.steps),
+            repeat(None) if columns.epochs is None else pick(columns.epochs),
+            pick(columns.timestamps),
+            pick(columns.seqs),
+            repeat(columns.shape.context),
+        )
+        last = columns.seqs.index(columns.seq_ends[1]) if not columns.seqs_ascend else len(columns) - 1
+        max_step = None if columns.step_ends is None else columns.step_ends[1]
         for key, values in zip(columns.shape.names, columns.values, strict=True):
             series = stream.series.get(key)
             if series is None:
                 series = stream.series[key] = SeriesFacts()
-            point, *tail = [(values[place], *others) for place, others in zip((last, *places), rest, strict=True)]
-            series.extend(values, point, tail, max_step, SERIES_TAIL)
+            tail: list[Point] = list(zip(pick(values), *rest))  # noqa: B905 - what repeats has no end
+            series.extend(values, columns.point(last, values), tail, max_step, SERIES_TAIL)
 
     def _set_tags(self, stream: StreamFacts, tags: Mapping[str, str], seq: int, timestamp_us: int) -> None:
         for key, value in tags.items():

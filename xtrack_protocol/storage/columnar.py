@@ -21,6 +21,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
@@ -54,20 +55,20 @@ def _filled(numbers: array[int], data: bytes | bytearray) -> array[int]:
 
 def encode_integers(numbers: Sequence[int]) -> tuple[list[int], bytes]:
     """Return the description and the bytes of at least one integer. Raises ValueError for one beyond int64."""
-    low, high = min(numbers), max(numbers)
+    first, last, count = numbers[0], numbers[-1], len(numbers)
+    step, rest = divmod(last - first, count - 1) if count > 1 else (0, 0)
+    if not rest and INT64_MIN <= step <= INT64_MAX:
+        run = range(first, last + (1 if step > 0 else -1), step) if step else repeat(first, count)
+        if numbers == run or list(numbers) == list(run):
+            if min(first, last) < INT64_MIN or max(first, last) > INT64_MAX:
+                raise ValueError(f"integers beyond int64: {first} to {last}")
+            return ([first, step] if step else [first]), b""
+    # Most columns ascend, which is found out in half the time that finding the least and the greatest takes.
+    low, high = (first, last) if list(numbers) == sorted(numbers) else (min(numbers), max(numbers))
     if low < INT64_MIN or high > INT64_MAX:
         raise ValueError(f"an integer beyond int64: {low if low < INT64_MIN else high}")
-    if low == high:
-        return [low], b""
-    first, count = numbers[0], len(numbers)
-    step, rest = divmod(numbers[-1] - first, count - 1)
-    if not rest and step and INT64_MIN <= step <= INT64_MAX:
-        run = range(first, first + step * count, step)
-        if numbers == run or list(numbers) == list(run):
-            return [first, step], b""
     # Where only low bytes differ they are taken as they are; a difference is worth its time where it saves two bytes.
-    same_sign = (low < 0) == (high < 0)
-    plain = ((low ^ high).bit_length() + 7) // 8 if same_sign else 8
+    plain = ((low ^ high).bit_length() + 7) // 8 if (low < 0) == (high < 0) else 8
     width = ((high - low).bit_length() + 7) // 8
     if plain - width >= 2:
         base, data = low, to_bytes(array("Q", [number - low for number in numbers]))
@@ -156,7 +157,8 @@ def decode_floats(described: Sequence[int], data: bytes, start: int, count: int)
 def extremes_of(numbers: Sequence[int | float]) -> bytes:
     """Return where in each EXTREMES_OF numbers the least and the greatest stand."""
     found = bytearray()
-    has_nan = sum(numbers) != sum(numbers)
+    total = sum(numbers)
+    has_nan = total != total  # noqa: PLR0124 - or both infinities
     for start in range(0, len(numbers), EXTREMES_OF):
         part = numbers[start : start + EXTREMES_OF]
         if has_nan:
