@@ -34,7 +34,7 @@ from xtrack_protocol.runs import (
     StreamLost,
 )
 from xtrack_protocol.session import RangeSet, StreamId
-from xtrack_protocol.storage import answers, sqlite_access, sqlite_queries
+from xtrack_protocol.storage import answers, sqlite_access, sqlite_events, sqlite_queries
 from xtrack_protocol.storage.access import RunAccess
 from xtrack_protocol.storage.base import (
     AppendResult,
@@ -50,7 +50,7 @@ from xtrack_protocol.storage.base import (
 from xtrack_protocol.storage.sqlite_append import Batch
 from xtrack_protocol.storage.sqlite_check import check_store
 from xtrack_protocol.storage.sqlite_connections import BUSY_SECONDS, ConnectionPool, create_file
-from xtrack_protocol.storage.sqlite_events import EVENTS_PAGE, EventReader, conflicts, told
+from xtrack_protocol.storage.sqlite_events import EventReader, conflicts, told
 from xtrack_protocol.storage.sqlite_rows import find_run_row, insert_run, is_deleted, use_experiment
 from xtrack_protocol.storage.sqlite_runs import RunCache, RunEntry, load_run, save_snapshot
 from xtrack_protocol.storage.sqlite_schema import BLOCKS_VERSION, found_version, migrate, require_readable
@@ -389,7 +389,7 @@ class SQLiteStore(Storage):
         left = limit
         reader = EventReader(self.path, run_key, after)
         while left is None or left > 0:
-            size = EVENTS_PAGE if left is None else min(left, EVENTS_PAGE)
+            size = sqlite_events.EVENTS_PAGE if left is None else min(left, sqlite_events.EVENTS_PAGE)
             with self._pool.reading() as connection:
                 page, is_last = reader.page(connection, size)
             yield from page
