@@ -25,6 +25,7 @@ from strategies import int64s, mutated, same
 from xtrack_protocol.ir import Envelope, LogEntry, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 from xtrack_protocol.runs import gather
+from xtrack_protocol.runs.series import extremes_of
 from xtrack_protocol.storage import blocks
 from xtrack_protocol.storage.blocks import Block, BlockReader, build, differing, read
 from xtrack_protocol.storage.columnar import (
@@ -32,7 +33,6 @@ from xtrack_protocol.storage.columnar import (
     decode_integers,
     encode_floats,
     encode_integers,
-    extremes_of,
     floats_size,
     integers_size,
 )
@@ -278,7 +278,7 @@ def read_all(data: bytes) -> None:
         assert len(values) == reader.count
         for n, place in enumerate(reader.extremes(index)):
             values[n // 2 * 256 + place]
-        assert len(reader.part(index).values) == reader.count
+        assert len(reader.part(index).points()[1]) == reader.count
     assert len(reader.positions) == len(reader.received_at_us) == reader.count
     assert len(reader.epochs or reader.seqs) == reader.count
     assert len(reader.envelopes()) == len(reader.originals()) == reader.count
@@ -423,27 +423,6 @@ def test_floats_are_read_as_written(numbers: list[float], before: bytes) -> None
 def test_floats_of_half_the_precision_take_half_the_room(numbers: list[float]) -> None:
     _, data = encode_floats(numbers)
     assert len(data) <= max(8, 4 * len(numbers))
-
-
-VALUES = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -5.0]) | st.floats()
-
-
-@given(
-    st.lists(VALUES | st.just(math.nan), min_size=1, max_size=40) | st.lists(int64s(), min_size=1),
-    st.sampled_from([1, 20, 300]),
-)
-def test_extremes_are_those_of_each_256(few: list[float], times: int) -> None:
-    numbers = few * times
-    found = extremes_of(numbers)
-    assert len(found) == 2 * math.ceil(len(numbers) / 256)
-    for n in range(0, len(numbers), 256):
-        part = numbers[n : n + 256]
-        present = [number for number in part if number == number]
-        low, high = found[n // 128 : n // 128 + 2]
-        if present:
-            assert (part[low], part[high]) == (min(present), max(present))
-        else:
-            assert (low, high) == (0, 0)
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 255, 256, 257, 1000])

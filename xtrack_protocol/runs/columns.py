@@ -98,17 +98,11 @@ class Columns:
 
     def part(self, index: int, *, place: int = 0, rewind_to: int | None = None) -> Part:
         """Return the points of the metric ``shape.names[index]`` for ``runs.join``. For the rest see ``runs.Part``."""
-        return Part(
-            steps=None if self.steps is None else array("q", self.steps),
-            values=array("q" if self.shape.integers[index] else "d", self.values[index]),
-            timestamps=array("q", self.timestamps),
-            seqs=lambda: self.seqs,
-            first_seq=self.seq_ends[0],
-            last_seq=self.seq_ends[1],
-            in_order=self.seqs_ascend and self.steps_ascend,
-            place=place,
-            rewind_to=rewind_to,
-        )
+        steps = None if self.steps is None else array("q", self.steps)
+        values = array("q" if self.shape.integers[index] else "d", self.values[index])
+        points = steps, values, array("q", self.timestamps)
+        in_order = self.seqs_ascend and self.steps_ascend
+        return Part(lambda: points, lambda: self.seqs, self.step_ends, self.seq_ends, in_order, place, rewind_to)
 
     def point(self, index: int, values: Sequence[int | float]) -> Point:
         """Return the point of one event, whose value is that in ``values``."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, pairwise, repeat
+from operator import add
+from typing import Final
 
 import attrs
 
-EXTREMES_OF = 256
+EXTREMES_OF: Final = 256
 """Values of which the least and the greatest are known beforehand."""
 
 
@@ -31,57 +35,162 @@ class Series:
         return len(self.values)
 
 
-@attrs.frozen(kw_only=True)
+Points = tuple["array[int] | None", "array[int] | array[float]", "array[int]"]
+"""Steps (None for points without), values ("d" or "q") and time stamps."""
+
+
+@attrs.frozen
 class Part:
     """Points of one stream on their way into a series; at least one. What ``BlockReader.part`` returns.
 
-    ``steps``: None for points without. ``values``: "d" or "q". ``place``: of the stream in session order
-    (``RunReducer.stream_order``). ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``).
-    ``in_order``: whether both steps and seqs ascend, equal steps included; ``seqs`` is asked only where that, or the
-    ranges of seqs, leaves the order open. ``extremes``: as ``BlockReader.extremes``.
+    ``points``: asked for when their turn comes. ``steps`` and ``seqs``: the least and the greatest; without steps None.
+    ``in_order``: whether both steps and seqs ascend, equal steps included. ``get_seqs``: asked only where that, or the
+    other parts, leave the order open. ``place``: of the stream in session order (``RunReducer.stream_order``).
+    ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``). ``extremes``: as ``extremes_of`` finds
+    them, where they are known.
     """
 
-    steps: array[int] | None
-    values: array[int] | array[float]
-    timestamps: array[int]
-    seqs: Callable[[], Sequence[int]]
-    first_seq: int
-    last_seq: int
+    points: Callable[[], Points]
+    get_seqs: Callable[[], Sequence[int]]
+    steps: tuple[int, int] | None
+    seqs: tuple[int, int]
     in_order: bool
     place: int = 0
     rewind_to: int | None = None
     extremes: bytes | None = None
 
+    @property
+    def first(self) -> tuple[int, int, int]:
+        """What no point comes before: step, place, seq."""
+        return 0 if self.steps is None else self.steps[0], self.place, self.seqs[0]
+
+    @property
+    def last(self) -> tuple[int, int, int]:
+        """What no point comes after."""
+        return 0 if self.steps is None else self.steps[1], self.place, self.seqs[1]
+
 
 def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | None = None) -> Series:
     """Return the series that ``parts``, in any order, add up to.
 
-    Both ends of a range of steps are included, and a range leaves out points without a step.
+    Both ends of a range of steps are included, and a range leaves out points without a step. Parts that follow one
+    another, as those of one stream do as a rule, are put together without a look at their points.
     """
     ranged = min_step is not None or max_step is not None
-    rows: list[tuple[bool, int, int, int, float, int]] = []
+    with_steps: list[Part] = []
+    without: list[Part] = []
     for part in parts:
-        steps = part.steps
-        if steps is None:
+        if part.steps is None:
             if not ranged:
-                rows += [
-                    (True, 0, part.place, seq, float(value), timestamp)
-                    for seq, value, timestamp in zip(part.seqs(), part.values, part.timestamps, strict=True)
-                ]
-            continue
-        rows += [
-            (False, step, part.place, seq, float(value), timestamp)
-            for step, seq, value, timestamp in zip(steps, part.seqs(), part.values, part.timestamps, strict=True)
-            if (part.rewind_to is None or step <= part.rewind_to)
-            and (min_step is None or step >= min_step)
-            and (max_step is None or step <= max_step)
-        ]
-    rows.sort(key=lambda row: row[:4])
-    return Series(
-        array("q", [row[1] for row in rows if not row[0]]),
-        array("d", [row[4] for row in rows]),
-        array("q", [row[5] for row in rows]),
-    )
+                without.append(part)
+        else:
+            limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
+            with_steps += _cut(part, min_step, min(limits) if limits else None)
+    series = Series(array("q"), array("d"), array("q"), array("q"))
+    for crossing in chain(_in_order(with_steps), _in_order(without)):
+        if len(crossing) == 1 and crossing[0].in_order:
+            _append(series, crossing[0].points(), crossing[0].extremes)
+        else:
+            _append(series, _merged(crossing), None)
+    return series
+
+
+def _append(series: Series, points: Points, extremes: bytes | None) -> None:
+    """Add points that come after all that are there."""
+    steps, values, timestamps = points
+    first = len(series.values)
+    assert series.extremes is not None
+    starts = chain.from_iterable(repeat(start, 2) for start in range(first, first + len(values), EXTREMES_OF))
+    series.extremes.extend(map(add, starts, extremes_of(values) if extremes is None else extremes))
+    if steps is not None:
+        series.steps.extend(steps)
+    series.values.extend(values if values.typecode == "d" else array("d", values))
+    series.timestamps_us.extend(timestamps)
+
+
+def _cut(part: Part, low: int | None, high: int | None) -> list[Part]:
+    """Return the points of ``part`` that have steps between ``low`` and ``high``, both included; none for none."""
+    assert part.steps is not None
+    first, last = part.steps
+    if (low is None or first >= low) and (high is None or last <= high):
+        return [part]
+    if (low is not None and last < low) or (high is not None and first > high):
+        return []
+    steps, values, timestamps = part.points()
+    assert steps is not None
+    keep = [(low is None or step >= low) and (high is None or step <= high) for step in steps]
+    if not any(keep):
+        return []
+    kept = array("q", compress(steps, keep))
+    points = kept, array(values.typecode, compress(values, keep)), array("q", compress(timestamps, keep))
+    return [
+        Part(
+            lambda: points,
+            lambda: list(compress(part.get_seqs(), keep)),
+            (min(kept), max(kept)),
+            part.seqs,
+            part.in_order,
+            part.place,
+        )
+    ]
+
+
+def _in_order(parts: list[Part]) -> Iterator[list[Part]]:
+    """Yield parts that follow one another in the order of the series, those together that cross one another."""
+    crossing: list[Part] = []
+    last: tuple[int, int, int] | None = None
+    for part in sorted(parts, key=lambda part: part.first):
+        if last is None or last < part.first:
+            if crossing:
+                yield crossing
+            crossing = []
+        crossing.append(part)
+        last = part.last if last is None else max(last, part.last)
+    if crossing:
+        yield crossing
+
+
+def _merged(parts: list[Part]) -> Points:
+    """Return the points of parts that cross one another, or of one that isn't in order; all have steps, or none has."""
+    parts.sort(key=lambda part: (part.place, part.seqs))
+    points = [part.points() for part in parts]
+    values = list(chain.from_iterable(values for _, values, _ in points))
+    timestamps = list(chain.from_iterable(timestamps for _, _, timestamps in points))
+    order: Sequence[int] = range(len(values))
+    in_order = all(part.in_order for part in parts)
+    if not in_order or any(a.place == b.place and a.seqs[1] >= b.seqs[0] for a, b in pairwise(parts)):
+        places = chain.from_iterable(repeat(part.place, len(own[1])) for part, own in zip(parts, points, strict=True))
+        seqs = chain.from_iterable(part.get_seqs() for part in parts)
+        keys = list(zip(places, seqs, strict=True))
+        order = sorted(order, key=keys.__getitem__)
+    steps = None
+    if parts[0].steps is not None:
+        known = list(chain.from_iterable(steps for steps, _, _ in points if steps is not None))
+        order = sorted(order, key=known.__getitem__)  # equal steps stay in the order of their sessions and seqs
+        steps = array("q", map(known.__getitem__, order))
+    return steps, array("d", map(values.__getitem__, order)), array("q", map(timestamps.__getitem__, order))
+
+
+# ---------------------------------------------------------------------------------------------- fewer points
+
+
+def extremes_of(numbers: Sequence[int | float]) -> bytes:
+    """Return where in each EXTREMES_OF numbers the least and the greatest stand, a byte each; the first of equal ones.
+
+    NaN is neither; where there is nothing else both are 0.
+    """
+    found = bytearray()
+    total = sum(numbers)
+    for start in range(0, len(numbers), EXTREMES_OF):
+        part = numbers[start : start + EXTREMES_OF]
+        ends = _ends(part if total == total else [number for number in part if number == number])  # noqa: PLR0124
+        found += bytes(map(part.index, ends)) if ends else b"\0\0"
+    return bytes(found)
+
+
+def _ends(numbers: Sequence[int | float]) -> tuple[int | float, ...]:
+    """Return the least and the greatest number, where there are any."""
+    return (min(numbers), max(numbers)) if numbers else ()
 
 
 def downsample(series: Series, limit: int) -> Series:
@@ -93,22 +202,24 @@ def downsample(series: Series, limit: int) -> Series:
     """
     if limit < 2:
         raise ValueError(f"a series has a first and a last point: no limit of {limit}")
-    count = len(series)
+    count, buckets = len(series), (limit - 2) // 2
     if count <= limit:
         return series
-    buckets = (limit - 2) // 2
-    kept = [0]
-    values = series.values
+    kept = {0, count - 1}
+    known = series.extremes
+    size = count if known is None else len(known) // 2
+    if known is None or size < buckets:
+        known, size = None, count
     for bucket in range(buckets):
-        start, stop = 1 + bucket * (count - 2) // buckets, 1 + (bucket + 1) * (count - 2) // buckets
-        part = values[start:stop].tolist()
-        present = [value for value in part if value == value]  # noqa: PLR0124 - NaN is not
-        places = {start + part.index(min(present)), start + part.index(max(present))} if present else {start}
-        kept += sorted(places)
-    kept.append(count - 1)
-    steps = series.steps
+        start, stop = bucket * size // buckets, (bucket + 1) * size // buckets
+        places: Sequence[int] = range(start, stop) if known is None else known[2 * start : 2 * stop]
+        values = series.values[start:stop].tolist() if known is None else [series.values[place] for place in places]
+        total = sum(values)
+        ends = _ends(values if total == total else [value for value in values if value == value])  # noqa: PLR0124
+        kept.update([places[values.index(end)] for end in ends] or places[:1])
+    order = sorted(kept)
     return Series(
-        array("q", [steps[place] for place in kept if place < len(steps)]),
-        array("d", [values[place] for place in kept]),
-        array("q", [series.timestamps_us[place] for place in kept]),
+        array("q", [series.steps[place] for place in order[: bisect_left(order, len(series.steps))]]),
+        array("d", [series.values[place] for place in order]),
+        array("q", [series.timestamps_us[place] for place in order]),
     )

@@ -21,12 +21,10 @@ import msgspec
 from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, Int64, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import FRAME_HARD_MAX
 from xtrack_protocol.runs.columns import Shape, picker
-from xtrack_protocol.runs.series import Part
+from xtrack_protocol.runs.series import EXTREMES_OF, Part, Points, extremes_of
 from xtrack_protocol.storage.columnar import (
-    EXTREMES_OF,
     decode_floats,
     decode_integers,
-    extremes_of,
     floats_size,
     integers_size,
 )
@@ -118,7 +116,7 @@ def sealed(header: Header, parts: Iterable[bytes]) -> bytes:
 def read(data: bytes | memoryview) -> BlockReader:
     """Return what reads a block. Raises ValueError for bytes that are none, or are damaged."""
     whole = bytes(data)
-    if len(whole) < _START or zlib.crc32(whole[4:]).to_bytes(4, "little") != whole[:4]:
+    if len(whole) < _START or zlib.crc32(memoryview(whole)[4:]) != int.from_bytes(whole[:4], "little"):
         raise ValueError("a damaged block: its checksum doesn't match")
     if whole[4] != FORMAT:
         raise ValueError(f"a block of format {whole[4]}, which this version doesn't know")
@@ -143,18 +141,6 @@ class BlockReader:
         self._own: dict[int, bytes] | None = None
         self.count: int = header.count
         """How many events."""
-        self.shape = Shape(
-            header.is_batch,
-            header.names,
-            header.integers,
-            header.run_id,
-            header.worker_id,
-            header.session_id,
-            header.context,
-            header.steps is not None,
-            header.epochs is not None,
-        )
-        """What the events have in common."""
         self._starts: dict[str, tuple[list[int], int]] = {}
         self._lay_out(start)
 
@@ -187,8 +173,8 @@ class BlockReader:
         if start != len(self._data):
             raise ValueError(f"a damaged block: its columns end at {start}, and not at {len(self._data)}")
 
-    def _integers(self, name: str, *, near: Sequence[int] | None = None) -> array[int]:
-        """Return a column; what is kept of it are its differences to ``near``, where that is given."""
+    def _integers(self, name: str, *, near: Sequence[int] | None = None, keep: bool = True) -> array[int]:
+        """Return a column; what the block has are its differences to ``near``, where that is given."""
         column = self._kept.get(name)
         if column is None:
             described, start = self._starts[name]
@@ -198,10 +184,27 @@ class BlockReader:
                     column = array("q", map(add, column, near))
                 except OverflowError as error:
                     raise ValueError("a damaged block: an integer beyond int64") from error
-            self._kept[name] = column
+            if keep:
+                self._kept[name] = column
         return column
 
     # -------------------------------------------------------------------------------------- columns
+
+    @property
+    def shape(self) -> Shape:
+        """What the events have in common."""
+        header = self._header
+        return Shape(
+            header.is_batch,
+            header.names,
+            header.integers,
+            header.run_id,
+            header.worker_id,
+            header.session_id,
+            header.context,
+            header.steps is not None,
+            header.epochs is not None,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -258,19 +261,32 @@ class BlockReader:
 
     def part(self, index: int, *, place: int = 0, rewind_to: int | None = None) -> Part:
         """Return the points of the metric ``names[index]`` for ``runs.join``. For the rest see ``runs.Part``."""
-        seqs = self.seqs
+        header = self._header
+
+        def points() -> Points:  # decoded for the caller alone: all blocks of a series at once would be a lot
+            steps = None if header.steps is None else self._integers("steps", keep=False)
+            return steps, self.values(index), self._integers("timestamps", keep=False)
+
         return Part(
-            steps=self.steps,
-            values=self.values(index),
-            timestamps=self.timestamps,
-            seqs=lambda: seqs,
-            first_seq=min(seqs),
-            last_seq=max(seqs),
-            in_order=self._header.in_order,
-            place=place,
-            rewind_to=rewind_to,
-            extremes=self.extremes(index),
+            points,
+            lambda: self.seqs,
+            None if header.steps is None else self._ends("steps"),
+            self._ends("seqs"),
+            header.in_order,
+            place,
+            rewind_to,
+            self.extremes(index) if self.count >= EXTREMES_FROM else None,
         )
+
+    def _ends(self, name: str) -> tuple[int, int]:
+        """Return the least and the greatest of a column, without a look at the others where it is arithmetic."""
+        described, _ = self._starts[name]
+        if len(described) < 3:
+            first, step = described[0], (*described, 0)[1]
+            last = first + step * (self.count - 1)
+            return min(first, last), max(first, last)
+        column = self._integers(name)
+        return (column[0], column[-1]) if self._header.in_order else (min(column), max(column))
 
     # -------------------------------------------------------------------------------------- events
 

@@ -27,6 +27,7 @@ import attrs
 from xtrack_protocol.ir import Envelope, Metric, MetricBatch
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 from xtrack_protocol.runs.columns import Columns, Shape, picker
+from xtrack_protocol.runs.series import extremes_of
 from xtrack_protocol.storage.block_reader import (
     BATCH,
     EVENTS_MAX,
@@ -41,7 +42,7 @@ from xtrack_protocol.storage.block_reader import (
     text_of,
     written,
 )
-from xtrack_protocol.storage.columnar import encode_floats, encode_integers, extremes_of
+from xtrack_protocol.storage.columnar import encode_floats, encode_integers
 
 POINTS_MAX: Final = 131_072
 """Points in a block, at most, unless a single event has more."""

@@ -10,9 +10,6 @@ Integers (int64) have a description of one to three numbers in the block's heade
 
 Floats (binary64) have one: ``[0]`` 8 bytes each; ``[1]`` 4 bytes each, where binary32 holds them all exactly, bit for
 bit; ``[2]`` all are the same, 8 bytes in all.
-
-Extremes: for each 256 values two bytes, where in them the least and the greatest stands; of NaN none is either, and
-where there is nothing else both are 0.
 """
 
 from __future__ import annotations
@@ -21,13 +18,11 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import repeat
 from typing import Final
 
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
-
-EXTREMES_OF: Final = 256
-"""Values that have one least and one greatest kept."""
 
 _F64, _F32, _SAME = 0, 1, 2
 _BIG: Final = sys.byteorder == "big"
@@ -90,13 +85,26 @@ def integers_size(described: Sequence[int], count: int) -> int:
     raise ValueError(f"no column of integers: {list(described)}")
 
 
+@lru_cache(maxsize=16)
+def _lanes(count: int) -> tuple[int, int]:
+    """Return two integers of ``count`` times 64 bits: each a 1, and 0, 1, 2 and so on."""
+    return (
+        int.from_bytes(to_bytes(array("q", (1,)) * count), "little"),
+        int.from_bytes(to_bytes(array("q", range(count))), "little"),
+    )
+
+
 def decode_integers(described: Sequence[int], data: bytes, start: int, count: int) -> array[int]:
     """Return a column whose bytes begin at ``start``. Raises ValueError where a number is beyond int64."""
     if len(described) == 1:
         return array("q", described) * count
     if len(described) == 2:
         first, step = described
-        return array("q", range(first, first + step * count, step))
+        if first < 0 or first + step * (count - 1) < 0:
+            return array("q", range(first, first + step * count, step))
+        # None of the numbers is negative, so that all of them are computed at once, as the digits of a large one.
+        ones, places = _lanes(count)
+        return _filled(array("q"), (first * ones + step * places).to_bytes(8 * count, "little"))
     base, width, _ = described
     is_aligned = not base & ((1 << 8 * width) - 1)
     spread = bytearray(_int64.pack(base if is_aligned else 0) * count)
@@ -143,32 +151,9 @@ def floats_size(described: Sequence[int], count: int) -> int:
 def decode_floats(described: Sequence[int], data: bytes, start: int, count: int) -> array[float]:
     """Return a column whose bytes begin at ``start``."""
     found = array("f" if described[0] == _F32 else "d")
-    found.frombytes(data[start : start + floats_size(described, count)])
+    found.frombytes(memoryview(data)[start : start + floats_size(described, count)])
     if _BIG:  # pragma: no cover - no such machine in CI
         found.byteswap()
     if described[0] == _F32:
         return array("d", found)
     return found * count if described[0] == _SAME else found
-
-
-# ---------------------------------------------------------------------------------------------- extremes
-
-
-def extremes_of(numbers: Sequence[int | float]) -> bytes:
-    """Return where in each EXTREMES_OF numbers the least and the greatest stand."""
-    found = bytearray()
-    total = sum(numbers)
-    has_nan = total != total  # noqa: PLR0124 - or both infinities
-    for start in range(0, len(numbers), EXTREMES_OF):
-        part = numbers[start : start + EXTREMES_OF]
-        if has_nan:
-            present = [number for number in part if number == number]  # noqa: PLR0124
-            if not present:
-                found += b"\0\0"
-                continue
-            low, high = min(present), max(present)
-        else:
-            low, high = min(part), max(part)
-        found.append(part.index(low))
-        found.append(part.index(high))
-    return bytes(found)
