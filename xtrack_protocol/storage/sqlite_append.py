@@ -32,7 +32,7 @@ from xtrack_protocol.storage.sqlite_rows import (
     pack,
     use_experiment,
 )
-from xtrack_protocol.storage.sqlite_runs import RunCache, RunEntry, load_run, refold, save_evicted
+from xtrack_protocol.storage.sqlite_runs import COLUMN_EVENTS, RunCache, RunEntry, load_run, refold, save_evicted
 from xtrack_protocol.storage.sqlite_tail import Loose
 from xtrack_protocol.storage.sqlite_write import ensure_stream, write_run
 from xtrack_protocol.wire import is_control
@@ -232,19 +232,26 @@ class Batch:
 
     def _fold_together(self, part: _Part) -> None:
         reducer, envelopes = part.run.entry.reducer, part.envelopes
+        columns = gather(envelopes)
+        if len(columns) == 1 and len(columns[0]) == len(envelopes):
+            new: Sequence[int] = reducer.new_places(part.stream, columns[0].seqs)
+            if len(new) == len(envelopes):  # as usual: all are metrics of one shape, and new
+                reducer.apply_columns(part.stream, columns)
+                part.new, part.columns = new, columns
+                return
         places: Sequence[int] = range(len(envelopes))
         if ENVELOPES["skip"] in set(map(type, envelopes)):
             skips = {n: payload for n in places if isinstance(payload := envelopes[n].payload, Skip)}
             for n, skip in skips.items():
                 self._skip(part, n, skip)
             places = [n for n in places if n not in skips]
-        new: Sequence[int] = reducer.new_places(part.stream, [envelopes[n].meta.seq for n in places])
+        new = reducer.new_places(part.stream, [envelopes[n].meta.seq for n in places])
         if len(new) < len(places):
             part.repeated = sorted({*places}.difference(places[n] for n in new))
         if len(new) < len(envelopes):
             new = [places[n] for n in new]
             envelopes = [envelopes[n] for n in new]
-        columns = gather(envelopes)
+            columns = gather(envelopes)
         rows: Sequence[int] = ()
         if sum(map(len, columns)) < len(envelopes):
             taken = set(chain.from_iterable(one.places for one in columns))
@@ -271,6 +278,7 @@ class Batch:
         if part.new:
             part.stream_key = ensure_stream(self._connection, run.entry, stream)
         run.events += len(part.new)
+        run.rows += len(part.rows)
         for place in part.rows:
             envelope = part.envelopes[place]
             payload = envelope.payload
@@ -344,7 +352,7 @@ class Batch:
         for run in runs:
             entry = run.entry
             entry.position = self._position
-            entry.unsaved += run.events
+            entry.unsaved += run.rows + (run.events - run.rows) / COLUMN_EVENTS
             if entry.reducer.needs_refold:
                 refold(connection, self._path, entry)
             write_run(connection, self._path, entry, updated_at_us=run.latest_ts, identity=run.identity)
@@ -474,6 +482,8 @@ class _RunInBatch:
         self.parts: list[_Part] = []
         self.skips: list[tuple[int, Skip, _Part, int]] = []
         self.events = 0
+        self.rows = 0
+        """How many of the events were taken one by one."""
         self.identity = False
         """Whether name, experiment, parent, start or tags may be others now."""
         self.latest_ts: int | None = None

@@ -82,16 +82,13 @@ class PackedReader:
         if ends[-1] != len(data) or min(lengths) < 0:
             raise ValueError("damaged events: their lengths contradict their size")
         self._raws = [data[begin:stop] for begin, stop in pairwise(ends)]
-        self._envelopes: list[Envelope] | None = None
 
-    def envelopes(self) -> list[Envelope]:
-        """Return the events."""
-        if self._envelopes is None:
-            try:
-                self._envelopes = [decode_stored(raw) for raw in self._raws]
-            except DecodeError as error:
-                raise ValueError(f"damaged events: {error}") from error
-        return self._envelopes
+    def envelopes(self, places: Sequence[int] | None = None) -> list[Envelope]:
+        """Return the events, all or those at ``places``."""
+        try:
+            return [decode_stored(raw) for raw in self.originals(places)]
+        except DecodeError as error:
+            raise ValueError(f"damaged events: {error}") from error
 
     def originals(self, places: Sequence[int] | None = None) -> list[bytes]:
         """Return the original payloads, of all or of those at ``places``."""
@@ -144,10 +141,9 @@ class StoredBlock:
     def envelopes(self, places: Sequence[int] | None = None) -> list[Envelope]:
         """Return what the events say, of all or of those at ``places``."""
         try:
-            found = self.reader.envelopes()
+            return self.reader.envelopes(places)
         except ValueError as error:
             raise self._corrupt(error) from error
-        return found if places is None else [found[place] for place in places]
 
     def find(self, seqs: set[int]) -> dict[int, tuple[int, bytes]]:
         """Return of those ``seqs`` that are here the positions and the original payloads."""

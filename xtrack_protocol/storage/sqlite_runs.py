@@ -29,6 +29,9 @@ SNAPSHOT_EVENTS: Final = 2000
 SNAPSHOT_EVENTS_A_SERIES: Final = 20
 """Events after which the next snapshot is due: at least so many, and so many for each series it has to hold."""
 
+COLUMN_EVENTS: Final = 8
+"""So many events in columns are folded in the time that one takes by itself."""
+
 _EVICTED_EVENTS: Final = 64  # a run that leaves memory with more unsaved events than this gets its snapshot first
 
 CACHED_RUNS: Final = 4096
@@ -46,8 +49,8 @@ class RunEntry:
     position: int
     """Of the last event folded."""
     reducer: RunReducer
-    unsaved: int = 0
-    """Events folded since the snapshot."""
+    unsaved: float = 0
+    """Events folded since the snapshot; of those in columns COLUMN_EVENTS count as one."""
     tail: int = 0
     """Points of metric events that are in no proper block."""
     tail_names: set[str] = attrs.field(factory=set)
@@ -191,7 +194,7 @@ def _replay(connection: sqlite3.Connection, path: str, entry: RunEntry) -> None:
         columns = block.columns(after)
         reducer.apply_columns(streams[block.stream_key], columns)
         entry.position = max(entry.position, block.positions[-1])
-        entry.unsaved += sum(map(len, columns))
+        entry.unsaved += sum(map(len, columns)) / COLUMN_EVENTS
     events = connection.execute(
         "SELECT position, stream_key, packed, raw FROM events WHERE run_key = ? AND position > ? ORDER BY position",
         (run_key, after),

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from xtrack_protocol.errors import StoreCorrupt
 from xtrack_protocol.ir import MetricContext
 from xtrack_protocol.runs import Aggregate, Part, Series, SeriesPoint, aggregate, join
 from xtrack_protocol.session import StreamId
@@ -173,7 +174,10 @@ class SeriesReader:
             for block, view in self._blocks()
         ]
         parts += self._tail_parts()
-        return join(parts, min_step=self._query.min_step, max_step=self._query.max_step)
+        try:
+            return join(parts, min_step=self._query.min_step, max_step=self._query.max_step)
+        except ValueError as error:  # parts are decoded when their turn comes
+            raise StoreCorrupt(self._path, [f"a block of {self._query.key!r} can't be read: {error}"]) from error
 
     # -------------------------------------------------------------------------------------- where they come from
 
@@ -287,13 +291,13 @@ def _part(points: Sequence[_TailPoint], place: int) -> Part:
     """Return points of one stream, all with or all without a step, for ``runs.join``."""
     seqs = [point[1] for point in points]
     steps = None if points[0][2] is None else array("q", [point[2] or 0 for point in points])
+    values = array("d", [float(point[3]) for point in points])
+    timestamps = array("q", [point[5] for point in points])
     return Part(
-        steps=steps,
-        values=array("d", [float(point[3]) for point in points]),
-        timestamps=array("q", [point[5] for point in points]),
-        seqs=lambda: seqs,
-        first_seq=min(seqs),
-        last_seq=max(seqs),
-        in_order=seqs == sorted(seqs) and (steps is None or list(steps) == sorted(steps)),
-        place=place,
+        lambda: (steps, values, timestamps),
+        lambda: seqs,
+        None if steps is None else (min(steps), max(steps)),
+        (min(seqs), max(seqs)),
+        seqs == sorted(seqs) and (steps is None or list(steps) == sorted(steps)),
+        place,
     )
