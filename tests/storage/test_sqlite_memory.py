@@ -7,20 +7,27 @@ from typing import Any, cast
 
 import pytest
 
-from xtrack_protocol.storage import SQLiteStore, Storage, sqlite_append, sqlite_runs
+from xtrack_protocol.storage import SQLiteStore, Storage, sqlite_append, sqlite_rows, sqlite_runs, sqlite_tail
 from xtrack_protocol.storage.sqlite_runs import RunCache
 from xtrack_protocol.testing import StorageContract, Worker
 
 
 class TestForgetfulStore(StorageContract):
-    """One run is remembered, of one series, and snapshots are written all the time."""
+    """One run is remembered, of one series, and snapshots and blocks are made all the time."""
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sqlite_runs, "SNAPSHOT_EVENTS", 3)
         monkeypatch.setattr(sqlite_runs, "SNAPSHOT_EVENTS_A_SERIES", 0)
         monkeypatch.setattr(sqlite_runs, "_EVICTED_EVENTS", 1)
-        monkeypatch.setattr(sqlite_runs, "_PACK_BYTES", 0)
+        monkeypatch.setattr(sqlite_rows, "_PACK_BYTES", 0)
+        monkeypatch.setattr(sqlite_append, "BULK_EVENTS", 2)
+        monkeypatch.setattr(sqlite_tail, "PACKED_EVENTS", 2)
+        monkeypatch.setattr(sqlite_tail, "DIRECT_EVENTS", 10)
+        monkeypatch.setattr(sqlite_tail, "DIRECT_EVENTS_A_SHAPE", 2)
+        monkeypatch.setattr(sqlite_tail, "TAIL_POINTS", 5)
+        monkeypatch.setattr(sqlite_tail, "TAIL_POINTS_A_SERIES", 1)
+        monkeypatch.setattr(sqlite_tail, "ENDED_POINTS_A_SERIES", 1)
 
     def make_store(self, directory: Path) -> Storage:
         store = SQLiteStore(directory / "store.db")

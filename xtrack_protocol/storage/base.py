@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ from xtrack_protocol.runs import (
     LogRecord,
     RunState,
     RunStatus,
+    Series,
     SeriesPoint,
     StoredArtifact,
     StoredCheckpoint,
     StreamLost,
     aggregate_series,
+    downsample,
 )
 from xtrack_protocol.session import RangeSet, StreamId
 from xtrack_protocol.storage.access import RunAccess
@@ -295,6 +298,48 @@ class Storage(abc.ABC):
         ones, don't. An unknown key is an empty list; an unknown run raises RunNotFound.
         """
         return aggregate_series(self.get_metrics(run_id, key, min_step=min_step, max_step=max_step))
+
+    def get_series(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        worker_id: str | None = None,
+        include_hidden: bool = False,
+    ) -> Series:
+        """Return what ``get_metrics`` does as arrays: for whoever draws or computes with many points.
+
+        An unknown key is an empty series; an unknown run raises RunNotFound.
+        """
+        points = self.get_metrics(
+            run_id, key, min_step=min_step, max_step=max_step, worker_id=worker_id, include_hidden=include_hidden
+        )
+        return Series(
+            array("q", [point.step for point in points if point.step is not None]),
+            array("d", [float(point.value) for point in points]),
+            array("q", [point.timestamp_us for point in points]),
+        )
+
+    def downsample(
+        self,
+        run_id: str,
+        key: str,
+        points: int = 2000,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        worker_id: str | None = None,
+    ) -> Series:
+        """Return at most ``points`` points of a series that look like all of it: the first, the last, and between them
+        the extremes, so that no spike is lost. All of them where there are no more.
+
+        Raises RunNotFound, and ValueError for less than 2 points.
+        """
+        return downsample(
+            self.get_series(run_id, key, min_step=min_step, max_step=max_step, worker_id=worker_id), points
+        )
 
     @abc.abstractmethod
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:

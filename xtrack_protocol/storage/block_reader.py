@@ -305,9 +305,10 @@ class BlockReader:
         except ValueError:
             return None
 
-    def envelopes(self) -> list[Envelope]:
-        """Return the events."""
-        return self._events(range(self.count), [self.values(index).tolist() for index in range(len(self.names))])
+    def envelopes(self, places: Sequence[int] | None = None) -> list[Envelope]:
+        """Return the events; only those at ``places`` where they are given."""
+        wanted = range(self.count) if places is None else places
+        return self._events(wanted, [self.values(index).tolist() for index in range(len(self.names))])
 
     def original(self, place: int) -> bytes:
         """Return the original payload of the event at ``place``, byte for byte."""

@@ -36,6 +36,7 @@ from xtrack_protocol.runs import (
     Aggregate,
     LogRecord,
     RunState,
+    Series,
     SeriesPoint,
     StoredArtifact,
     StoredCheckpoint,
@@ -315,6 +316,12 @@ class LocalStore(Storage):
 
     def get_metric_aggregate(self, run_id: str, key: str, **options: Any) -> list[Aggregate]:
         return self._index.ask(lambda index: index.get_metric_aggregate(run_id, key, **options))
+
+    def get_series(self, run_id: str, key: str, **options: Any) -> Series:
+        return self._index.ask(lambda index: index.get_series(run_id, key, **options))
+
+    def downsample(self, run_id: str, key: str, points: int = 2000, **options: Any) -> Series:
+        return self._index.ask(lambda index: index.downsample(run_id, key, points, **options))
 
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
         return self._index.ask(lambda index: index.get_params(run_id))

@@ -34,6 +34,7 @@ from xtrack_protocol.storage.local_reader import SpoolReader
 from xtrack_protocol.storage.memory import MemoryStore
 from xtrack_protocol.storage.progress import Progress, ProgressFile, clear_tables
 from xtrack_protocol.storage.sqlite import SQLiteStore
+from xtrack_protocol.storage.sqlite_schema import is_outdated
 
 LOCK_SECONDS: Final = 30.0
 """How long a reader waits for another one that is bringing the index up to date."""
@@ -215,6 +216,11 @@ class LocalIndex:
                 return
             _abandoned.append(self._store)
             self._store = None
+        if is_outdated(str(self._path)):  # to read the spools again is quicker than to bring it up to date
+            try:
+                clear_tables(self._path)
+            except (*_DAMAGED, *_NOT_WRITABLE):
+                pass  # who opens it says what is wrong
         if identity is None:  # deleted by hand, perhaps without its log, which is of no use to another file
             self._remove_log()
         try:

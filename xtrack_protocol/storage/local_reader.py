@@ -23,6 +23,7 @@ from typing import Final
 import attrs
 
 from xtrack_protocol.errors import DecodeError, RunDeleted, RunNotFound, SpoolError, StorageError
+from xtrack_protocol.ir import Envelope
 from xtrack_protocol.runs import RunState, StreamSummary
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool import (
@@ -39,11 +40,11 @@ from xtrack_protocol.spool import (
 )
 from xtrack_protocol.spool.layout import lost_path, ship_path
 from xtrack_protocol.spool.shipping import ShipNote, noted_streams
-from xtrack_protocol.storage.base import Incoming, Storage
+from xtrack_protocol.storage.base import Storage, StreamEvents
 from xtrack_protocol.storage.local_notes import read_access, read_expected
 from xtrack_protocol.storage.local_shipped import trimmed_items
 from xtrack_protocol.storage.progress import Part, Progress, Rest
-from xtrack_protocol.wire import Damage, Record, decode
+from xtrack_protocol.wire import Damage, Frame, Record, decode
 
 _BATCH: Final = 5_000
 _FOLDERS: Final = 256
@@ -87,7 +88,7 @@ class SpoolReader:
             folders = self._folders()
             if not progress.folders() <= folders.keys():
                 return False
-            batch = _Batch(index)
+            batch = _Batch(index, self._clock)
             readings: list[_FolderReading] = []
             for name, changed_ns in folders.items():
                 rest = rests.get(name)
@@ -165,21 +166,30 @@ class SpoolReader:
 class _Batch:
     """Events on their way into the index: of many folders in one transaction, for each costs a sync."""
 
-    def __init__(self, index: Storage) -> None:
+    def __init__(self, index: Storage, clock: Callable[[], int]) -> None:
         self._index = index
-        self._items: list[Incoming] = []
+        self._clock = clock
+        self._streams: dict[StreamId, list[Frame]] = {}
+        self._count = 0
 
-    def add(self, item: Incoming) -> None:
+    def add(self, stream: StreamId, envelope: Envelope, raw: bytes) -> None:
         """Put in one event."""
-        self._items.append(item)
-        if len(self._items) >= _BATCH:
+        frames = self._streams.get(stream)
+        if frames is None:
+            frames = self._streams[stream] = []
+        frames.append(Frame(envelope, None, 0, len(raw), raw))
+        self._count += 1
+        if self._count >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Commit what has been put in."""
-        if self._items:
-            self._index.append(self._items)
-            self._items = []
+        if self._streams:
+            now_us = self._clock()
+            self._index.append_streams(
+                [StreamEvents(stream, frames, now_us) for stream, frames in self._streams.items()]
+            )
+            self._streams, self._count = {}, 0
 
 
 def _conclude(readings: list[_FolderReading], batch: _Batch, progress: Progress) -> None:
@@ -224,7 +234,7 @@ class _FolderReading:
         for one in self._found:
             if one.note is not None and one.note.trimmed:
                 for item in trimmed_items(self._index, one.stream, one.note, self._reader.now_us()):
-                    batch.add(item)
+                    batch.add(item.stream, item.envelope, item.raw)
             for segment, size in one.parts:
                 self._read_part(batch, segment, size, known.get(segment.path.name), finished=one.alive is False)
 
@@ -301,7 +311,7 @@ class _FolderReading:
         except DecodeError as error:  # a sound record of something that is no event: another program's
             self._reader.complain(f"{segment.path}: the record at byte {record.offset} is no event: {error}")
             return
-        batch.add(Incoming(segment.stream, envelope, record.payload, self._reader.now_us()))
+        batch.add(segment.stream, envelope, record.payload)
 
     def _are_over(self, found: list[_Found]) -> bool:
         """Find out which streams are lost; return whether nothing more can come of any."""

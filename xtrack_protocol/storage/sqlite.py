@@ -27,13 +27,14 @@ from xtrack_protocol.runs import (
     Aggregate,
     LogRecord,
     RunState,
+    Series,
     SeriesPoint,
     StoredArtifact,
     StoredCheckpoint,
     StreamLost,
 )
 from xtrack_protocol.session import RangeSet, StreamId
-from xtrack_protocol.storage import answers, sqlite_access, sqlite_queries
+from xtrack_protocol.storage import answers, sqlite_access, sqlite_events, sqlite_queries
 from xtrack_protocol.storage.access import RunAccess
 from xtrack_protocol.storage.base import (
     AppendResult,
@@ -43,22 +44,19 @@ from xtrack_protocol.storage.base import (
     RunQuery,
     Storage,
     StoredEvent,
+    StreamEvents,
+    StreamResult,
 )
-from xtrack_protocol.storage.sqlite_append import (
-    Batch,
-    delete_run_rows,
-    ensure_stream,
-    find_run_row,
-    insert_run,
-    insert_tombstone,
-    is_deleted,
-    use_experiment,
-    write_run,
-)
+from xtrack_protocol.storage.sqlite_append import Batch
 from xtrack_protocol.storage.sqlite_check import check_store
 from xtrack_protocol.storage.sqlite_connections import BUSY_SECONDS, ConnectionPool, create_file
+from xtrack_protocol.storage.sqlite_events import EventReader, conflicts, told
+from xtrack_protocol.storage.sqlite_rows import find_run_row, insert_run, is_deleted, use_experiment
 from xtrack_protocol.storage.sqlite_runs import RunCache, RunEntry, load_run, save_snapshot
-from xtrack_protocol.storage.sqlite_schema import found_version, migrate, require_readable
+from xtrack_protocol.storage.sqlite_schema import BLOCKS_VERSION, found_version, migrate, require_readable
+from xtrack_protocol.storage.sqlite_series import SeriesQuery, SeriesReader, Tails, stream_views
+from xtrack_protocol.storage.sqlite_tail import compact_slowly, is_long
+from xtrack_protocol.storage.sqlite_write import delete_run_rows, ensure_stream, insert_tombstone, write_run
 
 
 def wall_clock_us() -> int:
@@ -93,6 +91,7 @@ class SQLiteStore(Storage):
         self.read_only = read_only
         self._clock = clock
         self._cache = RunCache()
+        self._tails = Tails()
         self._new_session()
         self._pool = ConnectionPool(
             self.path, read_only=read_only, busy_seconds=busy_seconds, on_fork=self._forget_after_fork
@@ -113,7 +112,27 @@ class SQLiteStore(Storage):
             found_version(connection, self.path)  # before anything is changed in a file that may not be ours
         self._pool.use_wal()
         with self._pool.outside_transactions() as connection:
-            migrate(connection, self.path, self._clock())
+            before = migrate(connection, self.path, self._clock())
+        if 0 < before < BLOCKS_VERSION:
+            self._make_blocks()
+
+    def _make_blocks(self) -> None:
+        """Make blocks of the long tails that a store of before blocks comes with, a part at a time.
+
+        What is left when that is cut short is done when events of the run come.
+        """
+        with self._pool.reading() as connection:
+            runs = connection.execute("SELECT run_id FROM runs WHERE tail > 0").fetchall()
+        for (run_id,) in runs:
+            is_left = True
+            while is_left:
+                with self._writing() as connection:
+                    row = find_run_row(connection, run_id)
+                    if row is None:
+                        break
+                    entry = self._entry(connection, row)
+                    is_left = is_long(entry) and compact_slowly(connection, self.path, entry)
+                    write_run(connection, self.path, entry, identity=False)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, clock: Callable[[], int] = wall_clock_us) -> SQLiteStore:
@@ -154,6 +173,13 @@ class SQLiteStore(Storage):
         with self._writing() as connection:
             return Batch(connection, self.path, self._cache, self._clock()).take(batch)
 
+    def append_streams(self, batches: Sequence[StreamEvents]) -> list[StreamResult]:
+        """Store the new ones of ``batches``, in one transaction. spec: FLD-12"""
+        if not any(batch.frames for batch in batches):
+            return [StreamResult() for _ in batches]
+        with self._writing() as connection:
+            return Batch(connection, self.path, self._cache, self._clock()).take_streams(batches)
+
     def expect_run(self, run_id: str, *, name: str | None = None, experiment_id: str | None = None) -> RunState:
         """Make a run known before its first event. spec: FLD-5.8"""
         with self._writing() as connection:
@@ -171,7 +197,7 @@ class SQLiteStore(Storage):
             entry.reducer.expect(name=name, experiment_id=experiment_id)
             if experiment_id is not None:
                 use_experiment(connection, experiment_id, now_us)
-            write_run(connection, entry)
+            write_run(connection, self.path, entry)
             return entry.state()
 
     def mark_lost(self, lost: StreamLost) -> None:
@@ -197,7 +223,7 @@ class SQLiteStore(Storage):
             )
             if cursor.rowcount:
                 entry.reducer.apply_lost(lost)
-                write_run(connection, entry)
+                write_run(connection, self.path, entry)
 
     def annotate(
         self, run_id: str, *, tags: Mapping[str, str] | None = None, name: str | None = None, note: str | None = None
@@ -278,7 +304,7 @@ class SQLiteStore(Storage):
         include_hidden: bool = False,
     ) -> list[SeriesPoint]:
         """Return a series in its order. spec: FLD-3, FLD-8"""
-        query = sqlite_queries.SeriesQuery(
+        query = SeriesQuery(
             key=key,
             min_step=min_step,
             max_step=max_step,
@@ -286,42 +312,61 @@ class SQLiteStore(Storage):
             limit=limit,
             include_hidden=include_hidden,
         )
+        with self._series(run_id, query) as reader:
+            return reader.points()
+
+    def get_series(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        worker_id: str | None = None,
+        include_hidden: bool = False,
+    ) -> Series:
+        """Return a series as arrays. spec: FLD-3, FLD-8"""
+        query = SeriesQuery(
+            key=key, min_step=min_step, max_step=max_step, worker_id=worker_id, include_hidden=include_hidden
+        )
+        with self._series(run_id, query) as reader:
+            return reader.series()
+
+    @contextmanager
+    def _series(self, run_id: str, query: SeriesQuery) -> Iterator[SeriesReader]:
         with self._pool.reading() as connection:
             with self._pool.locked():  # the first look at the tables, so that points and streams are of one moment
                 row = self._row(connection, run_id)
-                streams = sqlite_queries.stream_views(self._entry(connection, row))
-            return sqlite_queries.series(connection, row[0], query, streams)
+                streams = stream_views(self._entry(connection, row))
+            yield SeriesReader(connection, self.path, (row[0], row[2]), query, streams, self._tails)
 
     def get_metric_aggregate(
         self, run_id: str, key: str, *, min_step: int | None = None, max_step: int | None = None
     ) -> list[Aggregate]:
         """Return a series over all workers. spec: FLD-3.7"""
-        with self._pool.reading() as connection:
-            with self._pool.locked():  # as in get_metrics
-                row = self._row(connection, run_id)
-                streams = sqlite_queries.stream_views(self._entry(connection, row))
-            return sqlite_queries.aggregates(connection, row[0], key, streams, min_step=min_step, max_step=max_step)
+        with self._series(run_id, SeriesQuery(key=key, min_step=min_step, max_step=max_step)) as reader:
+            return reader.aggregates()
 
     def get_params(self, run_id: str) -> dict[str, list[ParamValue]]:
         """Return each param with its history. spec: FLD-2.9"""
         with self._pool.locked(), self._pool.reading() as connection:
             entry = self._entry(connection, self._row(connection, run_id))
-            told = sqlite_queries.told(connection, self.path, entry, Param)
-            return answers.param_history(told, entry.reducer.stream_order())
+            params = told(connection, self.path, entry, Param)
+            return answers.param_history(params, entry.reducer.stream_order())
 
     def get_artifacts(self, run_id: str) -> list[StoredArtifact]:
         """Return all artifacts in the order of their time stamps."""
         with self._pool.locked(), self._pool.reading() as connection:
             entry = self._entry(connection, self._row(connection, run_id))
-            return answers.artifacts_of(sqlite_queries.told(connection, self.path, entry, Artifact))
+            return answers.artifacts_of(told(connection, self.path, entry, Artifact))
 
     def get_checkpoints(self, run_id: str, *, include_hidden: bool = False) -> list[StoredCheckpoint]:
         """Return all checkpoints in the order of steps. spec: FLD-8"""
         with self._pool.locked(), self._pool.reading() as connection:
             entry = self._entry(connection, self._row(connection, run_id))
-            told = sqlite_queries.told(connection, self.path, entry, Checkpoint)
+            checkpoints = told(connection, self.path, entry, Checkpoint)
             order, rewinds = entry.reducer.stream_order(), entry.reducer.rewinds
-            return answers.checkpoints_of(told, order, rewinds, include_hidden=include_hidden)
+            return answers.checkpoints_of(checkpoints, order, rewinds, include_hidden=include_hidden)
 
     def get_logs(self, run_id: str, *, limit: int | None = None) -> list[LogRecord]:
         """Return all log events, or the last ``limit``, in the order of their time stamps."""
@@ -329,7 +374,7 @@ class SQLiteStore(Storage):
             return list(self.get_run(run_id).logs[-limit:]) if limit > 0 else list(self.get_run(run_id).logs[:0])
         with self._pool.locked(), self._pool.reading() as connection:
             entry = self._entry(connection, self._row(connection, run_id))
-            logs = answers.logs_of(sqlite_queries.told(connection, self.path, entry, LogEntry))
+            logs = answers.logs_of(told(connection, self.path, entry, LogEntry))
             return logs if limit is None else logs[-limit:]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int | None = None) -> Iterator[StoredEvent]:
@@ -342,20 +387,20 @@ class SQLiteStore(Storage):
 
     def _events(self, run_key: int | None, after: int, limit: int | None) -> Iterator[StoredEvent]:
         left = limit
+        reader = EventReader(self.path, run_key, after)
         while left is None or left > 0:
-            size = sqlite_queries.EVENTS_PAGE if left is None else min(left, sqlite_queries.EVENTS_PAGE)
+            size = sqlite_events.EVENTS_PAGE if left is None else min(left, sqlite_events.EVENTS_PAGE)
             with self._pool.reading() as connection:
-                page = sqlite_queries.events_page(connection, self.path, run_key, after, size)
+                page, is_last = reader.page(connection, size)
             yield from page
-            if len(page) < size:
+            if is_last:
                 return
-            after = page[-1].position
-            left = None if left is None else left - size
+            left = None if left is None else left - len(page)
 
     def conflicts(self, run_id: str) -> list[StoredEvent]:
         """Return the events that came under a seq already taken. spec: STR-5"""
         with self._pool.reading() as connection:
-            return sqlite_queries.conflicts(connection, self.path, self._row(connection, run_id)[0])
+            return conflicts(connection, self.path, self._row(connection, run_id)[0])
 
     # -------------------------------------------------------------------------------------- experiments
 

@@ -1,105 +1,71 @@
-"""How a batch becomes rows, inside one write transaction that the caller holds.
+"""How a batch becomes rows and blocks, inside one write transaction that the caller holds.
 
-Each event goes through the fold of its run first, which knows what is there already; what is new becomes a row of
-``events`` and, for metrics, rows of ``points``. When the transaction fails, the caller forgets the folds, which are
-ahead of the database then.
+Each event goes through the fold of its run first, which knows what is there already; where many of a stream come, all
+at once. What is new is kept as ``sqlite_tail`` says. When the transaction fails, the caller forgets the folds, which
+are ahead of the database then.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, compress
+from operator import itemgetter
 from typing import Any, Final
 
-import msgspec
+import attrs
 
-from xtrack_protocol.ir import (
-    Artifact,
-    Checkpoint,
-    LogEntry,
-    Metric,
-    MetricBatch,
-    MetricContext,
-    Param,
-    Payload,
-    RunEnd,
-    RunId,
-    RunStart,
-    Skip,
-    Tags,
-)
+from xtrack_protocol.ir import ENVELOPES, Envelope, Payload, RunEnd, RunId, RunStart, Skip, Tags
+from xtrack_protocol.runs import Columns, Shape, gather
 from xtrack_protocol.session import StreamId
-from xtrack_protocol.storage.answers import LIVE, PASSED_OVER, content_digest, same_content
-from xtrack_protocol.storage.base import AppendResult, Incoming
-from xtrack_protocol.storage.sqlite_access import forget
-from xtrack_protocol.storage.sqlite_runs import (
-    RunCache,
-    RunEntry,
-    load_run,
+from xtrack_protocol.storage import sqlite_tail
+from xtrack_protocol.storage.answers import content_digest, points_of, same_content
+from xtrack_protocol.storage.base import AppendResult, Incoming, StreamEvents, StreamResult
+from xtrack_protocol.storage.sqlite_blocks import locate
+from xtrack_protocol.storage.sqlite_rows import (
+    METRIC,
+    find_run_row,
+    insert_run,
+    is_deleted,
+    kind_of,
     pack,
-    refold,
-    save_evicted,
-    save_snapshot,
-    snapshot_is_due,
-    unpack,
+    use_experiment,
 )
+from xtrack_protocol.storage.sqlite_runs import COLUMN_EVENTS, RunCache, RunEntry, load_run, refold, save_evicted
+from xtrack_protocol.storage.sqlite_tail import Loose
+from xtrack_protocol.storage.sqlite_write import ensure_stream, write_run
+from xtrack_protocol.wire import is_control
 
-KINDS: Final[dict[type, int]] = {Param: 1, LogEntry: 2, Artifact: 3, Checkpoint: 4}
-"""What ``events.kind`` says of the events that are asked for by kind."""
-
-_encode_context = lru_cache(maxsize=1024)(lambda context: msgspec.json.encode(context).decode())
+BULK_EVENTS: Final = 16
+"""So many events of a stream in a batch are taken together; fewer one by one."""
 
 _INSERT_EVENT: Final = (
     "INSERT INTO events (position, run_key, stream_key, seq, kind, received_at_us, packed, raw)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_POINT: Final = (
-    "INSERT INTO points (series_key, no_step, step, stream_key, seq, value, epoch, timestamp_us, context)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+
+_METRICS: Final = frozenset({ENVELOPES["metric"], ENVELOPES["metric_batch"]})
 
 
-def is_deleted(connection: sqlite3.Connection, run_id: str) -> bool:
-    """Whether the run was deleted. spec: FLD-9"""
-    return connection.execute("SELECT 1 FROM tombstones WHERE run_id = ?", (run_id,)).fetchone() is not None
+@attrs.define(eq=False)
+class _Part:
+    """What a batch holds of one stream. Places are those in its own lists, but for ``places``: in the batch."""
 
-
-def find_run_row(connection: sqlite3.Connection, run_id: str) -> tuple[int, str, int] | None:
-    """Return a run's key, id and version; None for one that isn't here."""
-    row: tuple[int, str, int] | None = connection.execute(
-        "SELECT run_key, run_id, version FROM runs WHERE run_id = ?", (run_id,)
-    ).fetchone()
-    return row
-
-
-def insert_run(connection: sqlite3.Connection, run_id: str, now_us: int) -> tuple[int, str, int]:
-    """Make a run known."""
-    cursor = connection.execute("INSERT INTO runs (run_id, created_at_us) VALUES (?, ?)", (run_id, now_us))
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid, run_id, 0
-
-
-def use_experiment(connection: sqlite3.Connection, experiment: str, now_us: int) -> None:
-    """Make an experiment by use, where none goes by that id or name."""
-    connection.execute(
-        "INSERT INTO experiments (experiment_id, name, created_at_us, tags) SELECT :name, :name, :now, '{}' WHERE"
-        " NOT EXISTS (SELECT 1 FROM experiments WHERE experiment_id = :name OR name = :name)",
-        {"name": experiment, "now": now_us},
-    )
-
-
-def ensure_stream(connection: sqlite3.Connection, entry: RunEntry, stream: StreamId) -> int:
-    """Return the key of a stream, which is made where it isn't there."""
-    key = entry.streams.get(stream)
-    if key is None:
-        cursor = connection.execute(
-            "INSERT INTO streams (run_key, worker_id, session_id) VALUES (?, ?, ?)",
-            (entry.run_key, stream.worker_id, stream.session_id),
-        )
-        assert cursor.lastrowid is not None
-        key = entry.streams[stream] = cursor.lastrowid
-    return key
+    run: _RunInBatch
+    stream: StreamId
+    places: Sequence[int]
+    envelopes: Sequence[Envelope]
+    raws: Sequence[bytes]
+    stream_key: int = 0
+    new: Sequence[int] = ()
+    """In order."""
+    columns: list[Columns] = attrs.field(factory=list)
+    """New metric events, where they were taken together."""
+    rows: Sequence[int] = ()
+    """All other new events."""
+    repeated: Sequence[int] = ()
+    """Events whose seq was known."""
 
 
 class Batch:
@@ -112,43 +78,100 @@ class Batch:
         self._now_us = now_us
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         self._position: int = row[0] if row else 0
+        self._before = self._position
         self._runs: dict[str, _RunInBatch | None] = {}
-        self._events: list[tuple[Any, ...]] = []
-        self._points: list[tuple[Any, ...]] = []
-        self._raws: dict[tuple[int, int], bytes] = {}
+        self._parts: list[_Part] = []
         self._experiments: set[str] = set()
+        self._rows: list[tuple[Any, ...]] = []
         self._grew = False
+        self._positions: Sequence[int] = ()
+        self._received: Sequence[int] = ()
+        self._conflicts: list[int] = []
+
+    # -------------------------------------------------------------------------------------- what comes in
 
     def take(self, items: Iterable[Incoming]) -> AppendResult:
         """Put all of ``items`` away, and bring their runs up to date."""
-        stored: list[int] = []
-        positions: list[int] = []
-        conflicts: list[int] = []
-        duplicates = dropped = 0
-        for index, item in enumerate(items):
-            payload = item.envelope.payload
-            if type(payload) in PASSED_OVER:
-                continue
-            run = self._run(item.stream.run_id)
-            if run is None:
-                dropped += 1
-            elif isinstance(payload, Skip):
-                self._skip(run, item, payload)
-            elif run.entry.reducer.apply(item.stream, item.envelope):
-                stored.append(index)
-                positions.append(self._store(run, item, payload))
-            elif self._is_conflict(run, item):
-                conflicts.append(index)
-            else:
-                duplicates += 1
-        self._write()
+        batch = list(items)
+        envelopes = [item.envelope for item in batch]
+        raws = [item.raw for item in batch]
+        streams = [item.stream for item in batch]
+        places: dict[StreamId, Sequence[int]] = {}
+        if streams and streams.count(streams[0]) == len(streams):
+            places[streams[0]] = range(len(streams))
+        else:
+            places = _grouped(streams)
+        dropped = 0
+        for stream, own in places.items():
+            if not self._add(stream, own, envelopes, raws):
+                dropped += sum(_has_use(envelopes[n]) for n in own)
+        is_new = self._store([item.received_at_us for item in batch])
+        if is_new is None:
+            stored: tuple[int, ...] = tuple(range(len(batch)))
+            positions = tuple(self._positions)
+        else:
+            stored = tuple(compress(range(len(batch)), is_new))
+            positions = tuple(compress(self._positions, is_new))
+        repeated = sum(len(part.repeated) for part in self._parts)
         return AppendResult(
-            stored=tuple(stored),
-            positions=tuple(positions),
-            duplicates=duplicates,
-            conflicts=tuple(conflicts),
+            stored=stored,
+            positions=positions,
+            duplicates=repeated - len(self._conflicts),
+            conflicts=tuple(self._conflicts),
             dropped=dropped,
         )
+
+    def take_streams(self, batches: Sequence[StreamEvents]) -> list[StreamResult]:
+        """Put all of ``batches`` away, and bring their runs up to date."""
+        frames = batches[0].frames if len(batches) == 1 else [frame for batch in batches for frame in batch.frames]
+        envelopes: list[Any] = [frame.envelope for frame in frames]
+        raws = [frame.raw for frame in frames]
+        ends = list(accumulate(len(batch.frames) for batch in batches))
+        begins = [0, *ends[:-1]]
+        ranges: dict[StreamId, list[range]] = {}
+        received: list[int] = []
+        for batch, begin, end in zip(batches, begins, ends, strict=True):
+            ranges.setdefault(batch.stream, []).append(range(begin, end))
+            received += [batch.received_at_us] * (end - begin)
+        dropped: set[StreamId] = set()
+        for stream, own in ranges.items():
+            if not self._add(stream, own[0] if len(own) == 1 else list(chain(*own)), envelopes, raws):
+                dropped.add(stream)
+        is_new = self._store(received)
+        results = []
+        repeated = sorted(part.places[n] for part in self._parts for n in part.repeated)
+        conflicting = set(self._conflicts)
+        for batch, begin, end in zip(batches, begins, ends, strict=True):
+            stored = 0 if batch.stream in dropped else end - begin if is_new is None else sum(is_new[begin:end])
+            one = StreamResult(stored, self._positions[end - 1] if stored else 0)
+            if batch.stream in dropped:
+                one.dropped = not all(map(is_control, envelopes[begin:end]))
+            elif stored < end - begin:
+                again = repeated[bisect_left(repeated, begin) : bisect_left(repeated, end)]
+                one.conflicts = tuple(envelopes[place].meta.seq for place in again if place in conflicting)
+                one.duplicates = len(again) - len(one.conflicts)
+            results.append(one)
+        return results
+
+    def _add(
+        self, stream: StreamId, places: Sequence[int], envelopes: Sequence[Envelope], raws: Sequence[bytes]
+    ) -> bool:
+        """Take the events of one stream in; return False where its run was deleted."""
+        if len(places) < len(envelopes):
+            envelopes, raws = [envelopes[n] for n in places], [raws[n] for n in places]
+        if not _METRICS.issuperset(map(type, envelopes)):
+            kept = [n for n, one in enumerate(envelopes) if _has_use(one)]
+            if len(kept) < len(envelopes):
+                places, envelopes, raws = _pick(kept, places, envelopes, raws)
+        if not places:  # what is passed over doesn't even make a run known
+            return True
+        run = self._run(stream.run_id)
+        if run is None:
+            return False
+        part = _Part(run, stream, places, envelopes, raws)
+        self._parts.append(part)
+        run.parts.append(part)
+        return True
 
     def _run(self, run_id: str) -> _RunInBatch | None:
         """Return a run; None for a deleted one."""
@@ -167,131 +190,288 @@ class Batch:
         self._runs[run_id] = found
         return found
 
-    # -------------------------------------------------------------------------------------- one event
+    # -------------------------------------------------------------------------------------- what is new
 
-    def _store(self, run: _RunInBatch, item: Incoming, payload: Payload) -> int:
-        entry, stream, meta = run.entry, item.stream, item.envelope.meta
-        stream_key = entry.streams.get(stream) or ensure_stream(self._connection, entry, stream)
-        self._position += 1
-        packed, data = pack(item.raw)
-        self._events.append(
-            (
-                self._position,
-                entry.run_key,
-                stream_key,
-                meta.seq,
-                KINDS.get(type(payload)),
-                item.received_at_us,
-                packed,
-                data,
-            )
-        )
-        self._raws[stream_key, meta.seq] = item.raw
-        run.events += 1
-        run.note(stream, payload, meta.timestamp_us)
-        if isinstance(payload, Metric):
-            self._point(entry, stream_key, item, payload, payload.key, payload.value)
-        elif isinstance(payload, MetricBatch):
-            for key, value in payload.metrics.items():
-                self._point(entry, stream_key, item, payload, key, value)
-        elif isinstance(payload, RunEnd):
-            self._connection.execute(
-                "UPDATE streams SET end_seq = min(coalesce(end_seq, :seq), :seq) WHERE stream_key = :stream",
-                {"seq": meta.seq, "stream": stream_key},
-            )
-        run_id = getattr(payload, "run_id", None)
+    def _store(self, received: Sequence[int]) -> bytearray | None:
+        """Store what is new. Return of each event in the batch whether it was; None where all were."""
+        for part in self._parts:
+            if len(part.envelopes) < BULK_EVENTS:
+                self._fold_one_by_one(part)
+            else:
+                self._fold_together(part)
+            self._note(part)
+        self._received = received
+        total, before = len(received), self._position
+        is_new = None
+        if len(self._parts) == 1 and len(self._parts[0].new) == total:
+            self._positions = range(before + 1, before + 1 + total)
+        else:
+            is_new = bytearray(total)
+            for part in self._parts:
+                for place in part.new:
+                    is_new[part.places[place]] = 1
+            self._positions = list(accumulate(is_new, initial=before))[1:]
+        if total:
+            self._position = self._positions[-1]
+        self._compare_repeated()
+        self._write()
+        return is_new
+
+    def _fold_one_by_one(self, part: _Part) -> None:
+        reducer = part.run.entry.reducer
+        new, repeated = [], []
+        for place, envelope in enumerate(part.envelopes):
+            if isinstance(envelope.payload, Skip):
+                self._skip(part, place, envelope.payload)
+            elif reducer.apply(part.stream, envelope):
+                new.append(place)
+            else:
+                repeated.append(place)
+        part.new = part.rows = new
+        part.repeated = repeated
+
+    def _fold_together(self, part: _Part) -> None:
+        reducer, envelopes = part.run.entry.reducer, part.envelopes
+        columns = gather(envelopes)
+        if len(columns) == 1 and len(columns[0]) == len(envelopes):
+            new: Sequence[int] = reducer.new_places(part.stream, columns[0].seqs)
+            if len(new) == len(envelopes):  # as usual: all are metrics of one shape, and new
+                reducer.apply_columns(part.stream, columns)
+                part.new, part.columns = new, columns
+                return
+        places: Sequence[int] = range(len(envelopes))
+        if ENVELOPES["skip"] in set(map(type, envelopes)):
+            skips = {n: payload for n in places if isinstance(payload := envelopes[n].payload, Skip)}
+            for n, skip in skips.items():
+                self._skip(part, n, skip)
+            places = [n for n in places if n not in skips]
+        new = reducer.new_places(part.stream, [envelopes[n].meta.seq for n in places])
+        if len(new) < len(places):
+            part.repeated = sorted({*places}.difference(places[n] for n in new))
+        if len(new) < len(envelopes):
+            new = [places[n] for n in new]
+            envelopes = [envelopes[n] for n in new]
+            columns = gather(envelopes)
+        rows: Sequence[int] = ()
+        if sum(map(len, columns)) < len(envelopes):
+            taken = set(chain.from_iterable(one.places for one in columns))
+            rows = [n for n in range(len(envelopes)) if n not in taken]
+        reducer.apply_columns(part.stream, columns)
+        for n in rows:
+            reducer.apply(part.stream, envelopes[n])
+        part.new, part.rows, part.columns = new, rows, columns
+        if len(new) < len(part.envelopes):  # what was gathered is a part of the whole
+            part.rows = [new[n] for n in rows]
+            for one in columns:
+                one.places = [new[n] for n in one.places]
+
+    def _skip(self, part: _Part, place: int, payload: Skip) -> None:
+        """Close a range of seqs that are lost for good. spec: STR-7"""
+        entry = part.run.entry
+        if payload.first > payload.last or not entry.reducer.apply(part.stream, part.envelopes[place]):
+            return
+        part.run.skips.append((ensure_stream(self._connection, entry, part.stream), payload, part, place))
+
+    def _note(self, part: _Part) -> None:
+        """Note what the new events of a stream may change beside the fold."""
+        run, stream = part.run, part.stream
+        if part.new:
+            part.stream_key = ensure_stream(self._connection, run.entry, stream)
+        run.events += len(part.new)
+        run.rows += len(part.rows)
+        for place in part.rows:
+            envelope = part.envelopes[place]
+            payload = envelope.payload
+            run.note(stream, payload, envelope.meta.timestamp_us, envelope.meta.timestamp_us)
+            if isinstance(payload, RunEnd):
+                self._connection.execute(
+                    "UPDATE streams SET end_seq = min(coalesce(end_seq, :seq), :seq) WHERE stream_key = :stream",
+                    {"seq": envelope.meta.seq, "stream": part.stream_key},
+                )
+            self._use_experiment(getattr(payload, "run_id", None))
+        for one in part.columns:
+            run.note(stream, one.shape, min(one.timestamps), max(one.timestamps))
+            self._use_experiment(one.shape.run_id)
+
+    def _use_experiment(self, run_id: object) -> None:
         if isinstance(run_id, RunId) and run_id.experiment_id is not None:
             self._experiments.add(run_id.experiment_id)
-        return self._position
 
-    def _point(
-        self,
-        entry: RunEntry,
-        stream_key: int,
-        item: Incoming,
-        payload: Metric | MetricBatch,
-        key: str,
-        value: float,
-    ) -> None:
-        series_key = entry.series.get(key) or self._series(entry, key)
-        step, meta = payload.step, item.envelope.meta
-        context = payload.context
-        self._points.append(
-            (
-                series_key,
-                int(step is None),
-                step or 0,
-                stream_key,
-                meta.seq,
-                value,
-                payload.epoch,
-                meta.timestamp_us,
-                None if context is None else _encode_context(context),
+    # -------------------------------------------------------------------------------------- what came again
+
+    def _compare_repeated(self) -> None:
+        """Keep those events aside, once, whose seq was taken by one with other content. spec: STR-5"""
+        found: list[tuple[int, _Part, int]] = []
+        for part in self._parts:
+            if not part.repeated:
+                continue
+            own = {part.envelopes[place].meta.seq: part.raws[place] for place in part.new}
+            seqs = {part.envelopes[place].meta.seq for place in part.repeated}
+            stream_key = ensure_stream(self._connection, part.run.entry, part.stream)
+            part.stream_key = stream_key
+            first = {
+                **{
+                    seq: raw
+                    for seq, (_, raw) in locate(self._connection, self._path, stream_key, seqs - own.keys()).items()
+                },
+                **own,
+            }
+            for place in part.repeated:
+                raw, seq = part.raws[place], part.envelopes[place].meta.seq
+                if raw != first[seq] and not same_content(first[seq], raw):
+                    found.append((part.places[place], part, place))
+        for in_batch, part, place in sorted(found, key=itemgetter(0)):
+            raw = part.raws[place]
+            self._conflicts.append(in_batch)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO conflicts (run_key, stream_key, seq, digest, received_at_us, packed, raw)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    part.run.entry.run_key,
+                    part.stream_key,
+                    part.envelopes[place].meta.seq,
+                    content_digest(raw),
+                    self._received[in_batch],
+                    *pack(raw),
+                ),
             )
-        )
 
-    def _series(self, entry: RunEntry, name: str) -> int:
-        """Return the key of a series, which is made where it isn't there."""
-        names = (entry.run_key, name)
-        row = self._connection.execute("SELECT series_key FROM series WHERE run_key = ? AND name = ?", names).fetchone()
-        if row is None:
-            row = (self._connection.execute("INSERT INTO series (run_key, name) VALUES (?, ?)", names).lastrowid,)
-            self._grew = True
-        key: int = row[0]
-        entry.series[name] = key
-        return key
-
-    def _skip(self, run: _RunInBatch, item: Incoming, payload: Skip) -> None:
-        """Close a range of seqs that are lost for good. spec: STR-7"""
-        entry = run.entry
-        if payload.first > payload.last or not entry.reducer.apply(item.stream, item.envelope):
-            return
-        stream_key = ensure_stream(self._connection, entry, item.stream)
-        self._connection.execute(
-            "INSERT OR IGNORE INTO skips (stream_key, first, last, received_at_us, raw) VALUES (?, ?, ?, ?, ?)",
-            (stream_key, payload.first, payload.last, item.received_at_us, item.raw),
-        )
-        run.changed = True
-
-    def _is_conflict(self, run: _RunInBatch, item: Incoming) -> bool:
-        """Whether an event that came before is here with other content, which is kept aside then, once. spec: STR-5"""
-        entry, seq = run.entry, item.envelope.meta.seq
-        stream_key = entry.streams[item.stream]
-        first = self._raws.get((stream_key, seq))
-        if first is None:
-            packed, data = self._connection.execute(
-                "SELECT packed, raw FROM events WHERE stream_key = ? AND seq = ?", (stream_key, seq)
-            ).fetchone()
-            first = unpack(packed, data)
-        if same_content(first, item.raw):
-            return False
-        digest = content_digest(item.raw)
-        self._connection.execute(
-            "INSERT OR IGNORE INTO conflicts (run_key, stream_key, seq, digest, received_at_us, packed, raw)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (entry.run_key, stream_key, seq, digest, item.received_at_us, *pack(item.raw)),
-        )
-        return True
-
-    # -------------------------------------------------------------------------------------- the whole
+    # -------------------------------------------------------------------------------------- into the tables
 
     def _write(self) -> None:
         connection = self._connection
-        connection.executemany(_INSERT_EVENT, self._events)
-        connection.executemany(_INSERT_POINT, self._points)
+        runs = [run for run in self._runs.values() if run is not None and (run.events or run.skips)]
+        for run in runs:
+            self._write_skips(run)
+            self._write_events(run)
+        connection.executemany(_INSERT_EVENT, self._rows)
+        if self._position > self._before:  # positions of what is no row count as well
+            self._raise_position()
         for experiment in sorted(self._experiments):
             use_experiment(connection, experiment, self._now_us)
-        for run in self._runs.values():
-            if run is None or not (run.events or run.changed):
-                continue
+        for run in runs:
             entry = run.entry
             entry.position = self._position
-            entry.unsaved += run.events
+            entry.unsaved += run.rows + (run.events - run.rows) / COLUMN_EVENTS
             if entry.reducer.needs_refold:
                 refold(connection, self._path, entry)
-            write_run(connection, entry, updated_at_us=run.latest_ts, identity=run.identity)
+            write_run(connection, self._path, entry, updated_at_us=run.latest_ts, identity=run.identity)
+            self._grew = self._grew or run.grew
         if self._grew:
             save_evicted(connection, self._cache.surplus())
+
+    def _raise_position(self) -> None:
+        cursor = self._connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'", (self._position,)
+        )
+        if not cursor.rowcount:
+            self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (self._position,))
+
+    def _write_skips(self, run: _RunInBatch) -> None:
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO skips (stream_key, first, last, received_at_us, raw) VALUES (?, ?, ?, ?, ?)",
+            [
+                (stream_key, skip.first, skip.last, self._received[part.places[place]], part.raws[place])
+                for stream_key, skip, part, place in run.skips
+            ],
+        )
+
+    def _write_events(self, run: _RunInBatch) -> None:
+        """Put the new events of a run where they belong: into rows, packed together, or into blocks."""
+        connection, entry = self._connection, run.entry
+        series_before = len(entry.series)
+        columns = [one for part in run.parts for one in part.columns]
+        events = sum(map(len, columns))
+        together: list[tuple[int, Loose]] = []
+        is_direct = events >= sqlite_tail.DIRECT_EVENTS and events >= sqlite_tail.DIRECT_EVENTS_A_SHAPE * len(columns)
+        packed: list[tuple[_Part, Loose]] = []
+        for part in run.parts:
+            rows = part.rows
+            if is_direct:
+                metrics = [n for n in rows if kind_of(part.envelopes[n].payload) == METRIC]
+                if metrics:
+                    rows = sorted({*rows}.difference(metrics))
+                if part.columns or metrics:
+                    together.append((part.stream_key, self._loose(part, metrics)))
+            elif part.columns:
+                if sum(map(len, part.columns)) >= sqlite_tail.PACKED_EVENTS:
+                    packed.append((part, self._loose(part, ())))
+                else:
+                    rows = sorted(chain(rows, *(one.places for one in part.columns)))
+            self._add_rows(part, rows)
+        if is_direct:
+            sqlite_tail.compact(connection, self._path, entry, together)
+        elif packed:
+            chunk = max(loose.positions[-1] for _, loose in packed)
+            for part, loose in packed:
+                for one in part.columns:
+                    _count_tail(connection, entry, one.shape.names, len(one))
+                sqlite_tail.insert_packed(connection, entry, part.stream_key, chunk, loose)
+        run.grew = len(entry.series) > series_before
+
+    def _add_rows(self, part: _Part, rows: Sequence[int]) -> None:
+        entry, stream_key = part.run.entry, part.stream_key
+        for place in rows:
+            in_batch, envelope = part.places[place], part.envelopes[place]
+            payload = envelope.payload
+            kind = kind_of(payload)
+            if kind == METRIC:
+                _count_tail(self._connection, entry, [name for name, _ in points_of(payload)], 1)
+            packed, data = pack(part.raws[place])
+            self._rows.append(
+                (
+                    self._positions[in_batch],
+                    entry.run_key,
+                    stream_key,
+                    envelope.meta.seq,
+                    kind,
+                    self._received[in_batch],
+                    packed,
+                    data,
+                )
+            )
+
+    def _loose(self, part: _Part, others: Sequence[int]) -> Loose:
+        """Return the metric events of a part. ``others``: those that are in no columns."""
+        envelopes, raws, places = part.envelopes, part.raws, part.places
+        columns: list[Columns] | None = part.columns
+        count = sum(map(len, part.columns))
+        if others or count < len(envelopes):
+            own = sorted(chain(others, *(one.places for one in part.columns)))
+            places, envelopes, raws = _pick(own, places, envelopes, raws)
+            columns = None
+        positions, received = self._positions, self._received
+        if len(places) < len(positions):
+            positions, received = [positions[n] for n in places], [received[n] for n in places]
+        return Loose(positions, received, raws, envelopes, columns)
+
+
+def _has_use(envelope: Envelope) -> bool:
+    """Whether an envelope is an event of a run, or closes a range of a stream. spec: CTL-1"""
+    return isinstance(envelope.payload, Skip) or not is_control(envelope)
+
+
+def _pick(
+    which: Sequence[int], places: Sequence[int], envelopes: Sequence[Envelope], raws: Sequence[bytes]
+) -> tuple[list[int], list[Envelope], list[bytes]]:
+    return [places[n] for n in which], [envelopes[n] for n in which], [raws[n] for n in which]
+
+
+def _grouped(streams: Sequence[StreamId]) -> dict[StreamId, Sequence[int]]:
+    """Return the places of each stream."""
+    found: dict[StreamId, list[int]] = {}
+    for place, stream in enumerate(streams):
+        found.setdefault(stream, []).append(place)
+    return dict(found)
+
+
+def _count_tail(connection: sqlite3.Connection, entry: RunEntry, names: Sequence[str], events: int) -> None:
+    """Count what comes to the tail, and make its series known."""
+    entry.tail += events * len(names)
+    for name in names:
+        if name not in entry.tail_names:
+            entry.tail_names.add(name)
+            sqlite_tail.ensure_series(connection, entry, name)
 
 
 class _RunInBatch:
@@ -299,96 +479,30 @@ class _RunInBatch:
 
     def __init__(self, entry: RunEntry) -> None:
         self.entry = entry
+        self.parts: list[_Part] = []
+        self.skips: list[tuple[int, Skip, _Part, int]] = []
         self.events = 0
-        self.changed = False
+        self.rows = 0
+        """How many of the events were taken one by one."""
         self.identity = False
         """Whether name, experiment, parent, start or tags may be others now."""
         self.latest_ts: int | None = None
+        self.grew = False
+        """Whether it has more series now."""
 
-    def note(self, stream: StreamId, payload: Payload, timestamp_us: int) -> None:
-        """Note what an event may change in the columns that runs are searched by."""
-        if self.latest_ts is None or timestamp_us > self.latest_ts:
-            self.latest_ts = timestamp_us
+    def note(self, stream: StreamId, said: Payload | Shape, first_ts: int, last_ts: int) -> None:
+        """Note what events may change in the columns that runs are searched by."""
+        if self.latest_ts is None or last_ts > self.latest_ts:
+            self.latest_ts = last_ts
         lowest = self.entry.lowest_ts
-        if timestamp_us < lowest.get(stream, timestamp_us + 1):
-            lowest[stream] = timestamp_us
+        if first_ts < lowest.get(stream, first_ts + 1):
+            lowest[stream] = first_ts
             self.identity = True
-        if isinstance(payload, (RunStart, Tags)):
+        if isinstance(said, (RunStart, Tags)):
             self.identity = True
-        run_id = getattr(payload, "run_id", None)
+        run_id = getattr(said, "run_id", None)
         if isinstance(run_id, RunId):
             # As long as all events name the same experiment and parent, which of them is the last makes no difference.
             identities = self.entry.identities
             identities.add((run_id.experiment_id, run_id.parent_run_id))
             self.identity = self.identity or len(identities) > 1
-
-
-def write_run(
-    connection: sqlite3.Connection, entry: RunEntry, *, updated_at_us: int | None = None, identity: bool = True
-) -> None:
-    """Write the columns that runs are searched by, and a snapshot where one is due."""
-    entry.changed()
-    entry.version += 1
-    run_key = entry.run_key
-    status = entry.reducer.status()
-    before = connection.execute("SELECT status FROM runs WHERE run_key = ?", (run_key,)).fetchone()[0]
-    connection.execute(
-        "UPDATE runs SET version = :version, status = :status,"
-        " updated_at_us = coalesce(max(updated_at_us, :updated), updated_at_us, :updated) WHERE run_key = :run",
-        {"version": entry.version, "status": status, "updated": updated_at_us, "run": run_key},
-    )
-    if identity:
-        state = entry.reducer.state(with_metrics=False)
-        connection.execute(
-            "UPDATE runs SET name = ?, experiment_id = ?, parent_run_id = ?, started_at_us = ? WHERE run_key = ?",
-            (state.name, state.experiment_id, state.parent_run_id, state.started_at_us, run_key),
-        )
-        _write_tags(connection, run_key, state.tags)
-    if snapshot_is_due(entry) or (before in LIVE and status not in LIVE):
-        save_snapshot(connection, entry)
-
-
-def _write_tags(connection: sqlite3.Connection, run_key: int, tags: Mapping[str, str]) -> None:
-    known = dict(connection.execute("SELECT key, value FROM run_tags WHERE run_key = ?", (run_key,)))
-    if known == tags:
-        return
-    connection.execute("DELETE FROM run_tags WHERE run_key = ?", (run_key,))
-    rows = ((run_key, key, value) for key, value in tags.items())
-    connection.executemany("INSERT INTO run_tags (run_key, key, value) VALUES (?, ?, ?)", rows)
-
-
-_RUN_TABLES: Final = ("conflicts", "events", "series", "snapshots", "run_tags", "streams", "runs")
-
-
-def delete_run_rows(connection: sqlite3.Connection, run_key: int, run_id: str, now_us: int) -> None:
-    """Delete all of a run and leave its tombstone. spec: FLD-9"""
-    connection.execute(
-        "DELETE FROM points WHERE series_key IN (SELECT series_key FROM series WHERE run_key = ?)", (run_key,)
-    )
-    for table in ("skips", "losses"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE stream_key IN (SELECT stream_key FROM streams WHERE run_key = ?)",  # noqa: S608
-            (run_key,),
-        )
-    for table in _RUN_TABLES:
-        connection.execute(f"DELETE FROM {table} WHERE run_key = ?", (run_key,))  # noqa: S608
-    forget(connection, run_id)
-    insert_tombstone(connection, run_id, now_us)
-
-
-def insert_tombstone(connection: sqlite3.Connection, run_id: str, deleted_at_us: int) -> None:
-    """Know for good that a run was deleted."""
-    connection.execute("INSERT INTO tombstones (run_id, deleted_at_us) VALUES (?, ?)", (run_id, deleted_at_us))
-
-
-def decode_context(text: str | None) -> MetricContext | None:
-    """Return the context of a point."""
-    return None if text is None else _decode_context(text)
-
-
-_decode_json_context = msgspec.json.Decoder(MetricContext).decode  # once, at the import: see spool.shipping
-
-
-@lru_cache(maxsize=1024)
-def _decode_context(text: str) -> MetricContext:
-    return _decode_json_context(text)

@@ -6,21 +6,18 @@ Everything derived is made again from the originals and compared, so the check t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
-from xtrack_protocol.errors import StorageError
+from xtrack_protocol.errors import DecodeError, StorageError
 from xtrack_protocol.session import RangeSet
-from xtrack_protocol.storage.answers import points_of
-from xtrack_protocol.storage.sqlite_append import KINDS
-from xtrack_protocol.storage.sqlite_runs import RunEntry, load_run, read_event, refolded, snapshot_problem
+from xtrack_protocol.storage.answers import decode_stored, points_of
+from xtrack_protocol.storage.sqlite_blocks import StoredBlock, read_block
+from xtrack_protocol.storage.sqlite_rows import METRIC, kind_of, read_event
+from xtrack_protocol.storage.sqlite_runs import RunEntry, load_run, refolded, snapshot_problem
 
 _FINDINGS_MAX: Final = 100
-
-_POINT: Final = (
-    "SELECT value, epoch, timestamp_us FROM points JOIN series USING (series_key)"
-    " WHERE run_key = ? AND name = ? AND no_step = ? AND step = ? AND stream_key = ? AND seq = ?"
-)
 
 
 def check_store(connection: sqlite3.Connection, path: str) -> list[str]:
@@ -68,40 +65,42 @@ def _run_findings(connection: sqlite3.Connection, path: str, row: tuple[int, str
     # By repr: NaN isn't equal to itself, and 1 is equal to 1.0.
     if repr(quick.state()) != repr(truth.state()):
         yield f"run {run_id!r}: its snapshot isn't the fold of its events"
-    yield from _cursor_findings(connection, truth)
+    yield from _cursor_findings(connection, path, truth)
     yield from _column_findings(connection, truth)
 
 
 def _event_findings(connection: sqlite3.Connection, path: str, run_key: int) -> Iterator[str]:
-    """Look at each original, and at the rows made from it."""
-    points = 0
+    """Look at each original, and at what was filed because of it."""
+    tail = 0
+    names: set[str] = set()
     rows = connection.execute(
-        "SELECT position, stream_key, seq, kind, packed, raw FROM events WHERE run_key = ? ORDER BY position",
-        (run_key,),
+        "SELECT position, seq, kind, packed, raw FROM events WHERE run_key = ? ORDER BY position", (run_key,)
     )
-    for position, stream_key, seq, kind, packed, data in rows:
+    for position, seq, kind, packed, data in rows:
         try:
             envelope = read_event(path, position, packed, data)[1]
         except StorageError as error:
             yield str(error)
             continue
-        meta, payload = envelope.meta, envelope.payload
-        if meta.seq != seq:
-            yield f"event {position} is stored under seq {seq} and says {meta.seq}"
-        if KINDS.get(type(payload)) != kind:
+        if envelope.meta.seq != seq:
+            yield f"event {position} is stored under seq {seq} and says {envelope.meta.seq}"
+        if kind_of(envelope.payload) != kind:
             yield f"event {position} is filed as the wrong kind"
-        step, epoch = getattr(payload, "step", None), getattr(payload, "epoch", None)
-        for name, value in points_of(payload):
-            points += 1
-            key = (run_key, name, int(step is None), step or 0, stream_key, seq)
-            found = connection.execute(_POINT, key).fetchone()
-            if found is None or repr(found) != repr((None if value != value else value, epoch, meta.timestamp_us)):  # noqa: PLR0124
-                yield f"event {position}: its point of {name!r} is not as it says"
-    stored = connection.execute(
-        "SELECT count(*) FROM points JOIN series USING (series_key) WHERE run_key = ?", (run_key,)
-    ).fetchone()[0]
-    if stored > points:
-        yield f"{stored - points} points belong to no event"
+        own = [name for name, _ in points_of(envelope.payload)]
+        tail += len(own)
+        names.update(own)
+    keys = connection.execute(
+        "SELECT block_key FROM blocks WHERE run_key = ? ORDER BY chunk, first_position", (run_key,)
+    ).fetchall()
+    for (key,) in keys:
+        try:
+            block = read_block(connection, path, key)
+            assert block is not None  # in one transaction
+            tail += yield from _block_findings(connection, block, names)
+        except StorageError as error:
+            yield str(error)
+    yield from _chunk_findings(connection, path, run_key)
+    yield from _series_findings(connection, run_key, names, tail)
     for key, packed, data in connection.execute(
         "SELECT conflict_key, packed, raw FROM conflicts WHERE run_key = ?", (run_key,)
     ):
@@ -111,11 +110,103 @@ def _event_findings(connection: sqlite3.Connection, path: str, run_key: int) -> 
             yield f"conflict {key} can't be read"
 
 
-def _cursor_findings(connection: sqlite3.Connection, truth: RunEntry) -> Iterator[str]:
+def _block_findings(connection: sqlite3.Connection, block: StoredBlock, names: set[str]) -> Generator[str, None, int]:
+    """Look at a block's events, and at what stands beside it. Add their names; return how many points are a tail's."""
+    where = f"block {block.key}"
+    points = 0
+    steps: dict[str, list[int]] = {}
+    for position, _, raw, envelope in block.events():
+        try:
+            said = decode_stored(raw)
+        except DecodeError as error:
+            yield f"{where}: event {position} can't be read: {error}"
+            continue
+        if said != envelope and repr(said) != repr(envelope):  # NaN isn't equal to itself
+            yield f"{where}: the original of event {position} says something else than its columns"
+        payload: Any = said.payload
+        for name, _ in points_of(payload):
+            points += 1
+            steps.setdefault(name, [])
+            if payload.step is not None:
+                steps[name].append(payload.step)
+    names.update(steps)
+    positions, seqs = list(block.positions), block.seqs
+    if any(one >= other for one, other in pairwise(positions)):
+        yield f"{where}: its events aren't in order of position"
+    stored = connection.execute(
+        "SELECT first_seq, last_seq, count FROM blocks WHERE block_key = ?", (block.key,)
+    ).fetchone()
+    if stored != (min(seqs), max(seqs), len(seqs)):
+        yield f"{where}: it is filed under other seqs than it has"
+    filed = connection.execute(
+        "SELECT name, min_step, max_step FROM block_series JOIN series USING (series_key) WHERE block_key = ?",
+        (block.key,),
+    ).fetchall()
+    expected = [(name, min(own, default=None), max(own, default=None)) for name, own in steps.items()]
+    if sorted(filed, key=repr) != ([] if block.is_packed else sorted(expected, key=repr)):
+        yield f"{where}: it is filed under other series, or other steps, than it has"
+    return points if block.is_packed else 0
+
+
+def _chunk_findings(connection: sqlite3.Connection, path: str, run_key: int) -> Iterator[str]:
+    """Look whether the blocks of a run that were made together stand apart from all other metrics."""
+    before = 0
+    chunks = connection.execute(
+        "SELECT chunk, min(first_position), max(last_position), max(packed) FROM blocks WHERE run_key = ?"
+        " GROUP BY chunk ORDER BY chunk",
+        (run_key,),
+    ).fetchall()
+    for chunk, first, last, is_packed in chunks:
+        if last != chunk or first <= before:
+            yield f"blocks up to event {chunk} overlap with others"
+        before = last
+        taken = {
+            position
+            for (position,) in connection.execute(
+                "SELECT position FROM events WHERE run_key = ? AND position BETWEEN ? AND ?", (run_key, first, last)
+            )
+        }
+        keys = connection.execute("SELECT block_key FROM blocks WHERE run_key = ? AND chunk = ?", (run_key, chunk))
+        for (key,) in keys.fetchall():
+            try:
+                block = read_block(connection, path, key)
+            except StorageError:
+                continue  # told already
+            own = () if block is None else block.positions
+            if not taken.isdisjoint(own):
+                yield f"block {key}: another event stands at a position of one of its events"
+            taken.update(own)
+        if not is_packed:
+            (loose,) = connection.execute(
+                "SELECT count(*) FROM events WHERE run_key = ? AND kind = ? AND position < ?", (run_key, METRIC, last)
+            ).fetchone()
+            if loose:
+                yield f"{loose} metric events stand before event {last}, up to which there are blocks"
+    (newest,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone() or (0,)
+    if before > newest:
+        yield f"event {before} stands after the last position given, {newest}"
+
+
+def _series_findings(connection: sqlite3.Connection, run_key: int, names: set[str], tail: int) -> Iterator[str]:
+    filed = {name for (name,) in connection.execute("SELECT name FROM series WHERE run_key = ?", (run_key,))}
+    if filed != names:
+        yield f"its metrics are filed as {len(filed)} names, and have {len(names)}, or others"
+    (counted,) = connection.execute("SELECT tail FROM runs WHERE run_key = ?", (run_key,)).fetchone()
+    if counted != tail:
+        yield f"{tail} points are in no block, and {counted} are counted"
+
+
+def _cursor_findings(connection: sqlite3.Connection, path: str, truth: RunEntry) -> Iterator[str]:
     for stream, key in truth.streams.items():
         expected = RangeSet()
         for (seq,) in connection.execute("SELECT seq FROM events WHERE stream_key = ? ORDER BY seq", (key,)):
             expected.add(seq)
+        keys = connection.execute("SELECT block_key FROM blocks WHERE stream_key = ? ORDER BY first_seq", (key,))
+        for (block_key,) in keys.fetchall():
+            block = read_block(connection, path, block_key)
+            twice = [seq for seq in (() if block is None else block.seqs) if not expected.add(seq)]
+            if twice:
+                yield f"run {truth.run_id!r}: seq {twice[0]} of {stream} is stored twice"
         for first, last in connection.execute("SELECT first, last FROM skips WHERE stream_key = ?", (key,)):
             expected.add_range(first, last)
         if truth.reducer.seqs(stream) != expected:

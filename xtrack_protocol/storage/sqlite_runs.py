@@ -16,11 +16,11 @@ from typing import Final, cast
 
 import attrs
 
-from xtrack_protocol.errors import DecodeError, StoreCorrupt
-from xtrack_protocol.ir import Envelope
 from xtrack_protocol.runs import LostReason, RunReducer, RunState, StreamLost
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.storage.answers import decode_stored
+from xtrack_protocol.storage.sqlite_blocks import blocks_after
+from xtrack_protocol.storage.sqlite_rows import read_event
 
 SNAPSHOT_FORMAT: Final = 1
 """Raised when snapshots of before can't be read any more; those are then made again from the events."""
@@ -29,13 +29,14 @@ SNAPSHOT_EVENTS: Final = 2000
 SNAPSHOT_EVENTS_A_SERIES: Final = 20
 """Events after which the next snapshot is due: at least so many, and so many for each series it has to hold."""
 
+COLUMN_EVENTS: Final = 8
+"""So many events in columns are folded in the time that one takes by itself."""
+
 _EVICTED_EVENTS: Final = 64  # a run that leaves memory with more unsaved events than this gets its snapshot first
 
 CACHED_RUNS: Final = 4096
 CACHED_SERIES: Final = 20_000
 """How much is remembered: a series with its 64 last points takes up to 14 KiB."""
-
-_PACK_BYTES: Final = 400  # below, zlib gains little on a single payload
 
 
 @attrs.define(eq=False)
@@ -48,8 +49,12 @@ class RunEntry:
     position: int
     """Of the last event folded."""
     reducer: RunReducer
-    unsaved: int = 0
-    """Events folded since the snapshot."""
+    unsaved: float = 0
+    """Events folded since the snapshot; of those in columns COLUMN_EVENTS count as one."""
+    tail: int = 0
+    """Points of metric events that are in no proper block."""
+    tail_names: set[str] = attrs.field(factory=set)
+    """Their names, as far as they came since this entry was loaded."""
     streams: dict[StreamId, int] = attrs.field(factory=dict)
     series: dict[str, int] = attrs.field(factory=dict)
     lowest_ts: dict[StreamId, int] = attrs.field(factory=dict)
@@ -112,32 +117,6 @@ class RunCache:
         return [entry for entry in self._entries.values() if entry.unsaved]
 
 
-# ------------------------------------------------------------------------------------------ originals
-
-
-def pack(raw: bytes) -> tuple[int, bytes]:
-    """Return a payload as it is stored: 1 and compressed where that helps, else 0 and as it is."""
-    if len(raw) >= _PACK_BYTES:
-        packed = zlib.compress(raw, 1)
-        if len(packed) < len(raw):
-            return 1, packed
-    return 0, raw
-
-
-def unpack(packed: int, raw: bytes) -> bytes:
-    """Return a payload as it came."""
-    return zlib.decompress(raw) if packed else raw
-
-
-def read_event(path: str, position: int, packed: int, data: bytes) -> tuple[bytes, Envelope]:
-    """Return a stored event's payload and what it says. Raises StoreCorrupt."""
-    try:
-        raw = unpack(packed, data)
-        return raw, decode_stored(raw)
-    except (zlib.error, DecodeError) as error:
-        raise StoreCorrupt(path, [f"event {position} can't be read: {error}"]) from error
-
-
 # ------------------------------------------------------------------------------------------ loading
 
 
@@ -189,6 +168,7 @@ def refolded(connection: sqlite3.Connection, path: str, run_key: int, run_id: st
 def bring_up_to_date(connection: sqlite3.Connection, path: str, entry: RunEntry) -> None:
     """Fold what was stored since, by whomever."""
     entry.streams.update(stream_keys(connection, entry.run_key, entry.run_id))
+    (entry.tail,) = connection.execute("SELECT tail FROM runs WHERE run_key = ?", (entry.run_key,)).fetchone()
     _replay(connection, path, entry)
     if entry.reducer.needs_refold:
         refold(connection, path, entry)
@@ -209,13 +189,19 @@ def _replay(connection: sqlite3.Connection, path: str, entry: RunEntry) -> None:
     expected = connection.execute("SELECT expected_name, expected_experiment FROM runs WHERE run_key = ?", (run_key,))
     for name, experiment in expected:
         reducer.expect(name=name, experiment_id=experiment)
+    after = entry.position
+    for block in blocks_after(connection, path, run_key, after):
+        columns = block.columns(after)
+        reducer.apply_columns(streams[block.stream_key], columns)
+        entry.position = max(entry.position, block.positions[-1])
+        entry.unsaved += sum(map(len, columns)) / COLUMN_EVENTS
     events = connection.execute(
         "SELECT position, stream_key, packed, raw FROM events WHERE run_key = ? AND position > ? ORDER BY position",
-        (run_key, entry.position),
+        (run_key, after),
     )
     for position, stream_key, packed, data in events:
         reducer.apply(streams[stream_key], read_event(path, position, packed, data)[1])
-        entry.position = position
+        entry.position = max(entry.position, position)
         entry.unsaved += 1
     for stream_key, raw in connection.execute(
         "SELECT stream_key, raw FROM skips JOIN streams USING (stream_key) WHERE run_key = ?", (run_key,)

@@ -1,9 +1,13 @@
 """The tables of a SQLite store, and how older ones become newer ones.
 
-Originals are the truth: ``events`` holds each payload as it came. ``streams``, ``skips`` and ``losses`` hold what else
-goes into the fold. All other tables are derived from these and can be made again: ``points`` so that a series is read
-in its order without looking at other events, ``snapshots`` so that a run's state doesn't take all of its events, the
-columns of ``runs`` and ``run_tags`` so that runs can be searched.
+Originals are the truth: ``events`` holds each payload as it came, and ``blocks`` many metric events of a stream at
+once, in columns from which each payload is made again byte for byte. ``streams``, ``skips`` and ``losses`` hold what
+else goes into the fold. All other tables are derived from these and can be made again: ``series`` and ``block_series``
+so that a series is read without looking at other blocks, ``snapshots`` so that a run's state doesn't take all of its
+events, the columns of ``runs`` and ``run_tags`` so that runs can be searched.
+
+A metric event is a row of ``events`` as long as there are few: these rows, and blocks of events as they came
+(``packed`` 1), are the *tail* of their run.
 
 Foreign keys are declared for ``check``, and not enforced at every insert.
 """
@@ -11,11 +15,13 @@ Foreign keys are declared for ``check``, and not enforced at every insert.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import attrs
 
-from xtrack_protocol.errors import NotAStore, StoreReadOnly, StoreVersionError
+from xtrack_protocol.errors import NotAStore, StorageError, StoreReadOnly, StoreVersionError
 
 APPLICATION_ID: Final = 0x58547263
 """``XTrc``, in the header of each of our files: tells them from other SQLite databases."""
@@ -171,7 +177,52 @@ _VERSION_2: Final = (
 ACCESS_VERSION: Final = 2
 """The first version that knows owners."""
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, _VERSION_1), Migration(2, _VERSION_2, additive=True))
+BLOCKS_VERSION: Final = 3
+"""The first version that keeps metrics in blocks."""
+
+# The rows of metric events become the tail of their run, whatever their number: who opens the store to write makes
+# blocks of them. Keys of blocks are never used again: readers ask for those that are newer than what they have seen.
+# chunk is the largest position of the blocks of a run that were made together: chunks of a run never overlap.
+_VERSION_3: Final = (
+    """
+    CREATE TABLE blocks (
+        block_key INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_key INTEGER NOT NULL REFERENCES runs,
+        stream_key INTEGER NOT NULL REFERENCES streams,
+        packed INTEGER NOT NULL,
+        chunk INTEGER NOT NULL,
+        first_position INTEGER NOT NULL,
+        last_position INTEGER NOT NULL,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        data BLOB NOT NULL
+    )""",
+    "CREATE INDEX blocks_by_run ON blocks (run_key, chunk, first_position)",
+    "CREATE INDEX blocks_by_first ON blocks (first_position)",
+    "CREATE INDEX blocks_by_last ON blocks (last_position, first_position)",
+    "CREATE INDEX blocks_by_seq ON blocks (stream_key, last_seq, first_seq)",
+    "CREATE INDEX blocks_of_tails ON blocks (run_key) WHERE packed = 1",
+    # The steps are NULL where the events of the block have none.
+    """
+    CREATE TABLE block_series (
+        series_key INTEGER NOT NULL REFERENCES series,
+        block_key INTEGER NOT NULL REFERENCES blocks,
+        min_step INTEGER,
+        max_step INTEGER,
+        PRIMARY KEY (series_key, block_key)
+    ) WITHOUT ROWID""",
+    "ALTER TABLE runs ADD COLUMN tail INTEGER NOT NULL DEFAULT 0",
+    "UPDATE events SET kind = 5 WHERE kind IS NULL AND (stream_key, seq) IN (SELECT stream_key, seq FROM points)",
+    "UPDATE runs SET tail = (SELECT count(*) FROM points JOIN series USING (series_key) WHERE run_key = runs.run_key)",
+    "DROP TABLE points",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, _VERSION_1),
+    Migration(2, _VERSION_2, additive=True),
+    Migration(3, _VERSION_3),
+)
 """All steps, in order. What was released is never changed."""
 
 
@@ -190,10 +241,11 @@ def found_version(connection: sqlite3.Connection, path: object) -> int:
     return version
 
 
-def migrate(connection: sqlite3.Connection, path: object, now_us: int) -> None:
-    """Bring the schema to the newest version; each step and its record are one transaction. The caller's connection
-    is in no transaction.
+def migrate(connection: sqlite3.Connection, path: object, now_us: int) -> int:
+    """Bring the schema to the newest version; return which it was. Each step and its record are one transaction. The
+    caller's connection is in no transaction.
     """
+    before = found_version(connection, path)
     for migration in MIGRATIONS:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -209,6 +261,16 @@ def migrate(connection: sqlite3.Connection, path: object, now_us: int) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    return before
+
+
+def is_outdated(path: str) -> bool:
+    """Whether the file at ``path`` is a store with an older schema. What can't be told is for who opens it to say."""
+    try:
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return 0 < found_version(connection, path) < MIGRATIONS[-1].version
+    except (sqlite3.Error, StorageError):
+        return False
 
 
 def require_readable(connection: sqlite3.Connection, path: object) -> None:
