@@ -246,7 +246,7 @@ except ImportError:
 """
 
 
-@pytest.mark.parametrize("name", [name for name in LAZY if name != "xtrack_protocol.limits"])
+@pytest.mark.parametrize("name", LAZY)
 def test_names_are_found_as_all_others(name, tmp_path):
     assert run_script(STAR.format(name=name), tmp_path) == "well\n"
 

@@ -46,3 +46,10 @@ def test_limits_are_frozen() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         SOCKET_LIMITS.max_frame = 1  # type: ignore[misc]
     assert hash(DecodeLimits()) == hash(SOCKET_LIMITS)
+
+
+def test_every_limit_is_listed() -> None:
+    from xtrack_protocol import limits
+
+    defined = {name for name in vars(limits) if name[0].isalpha() and name.isupper()} - {"TYPE_CHECKING"}
+    assert {*limits.__all__} == defined | {"DecodeLimits", "FILE_LIMITS", "SOCKET_LIMITS"}

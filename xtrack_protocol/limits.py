@@ -130,7 +130,50 @@ WINDOW_BYTES: Final = 4 * MIB
 
 if TYPE_CHECKING:
     from xtrack_protocol._decode_limits import FILE_LIMITS, SOCKET_LIMITS, DecodeLimits
-
-    __all__ = ["FILE_LIMITS", "SOCKET_LIMITS", "DecodeLimits"]
 else:
     __getattr__, __dir__ = lazily(__name__, {"_decode_limits": ("FILE_LIMITS", "SOCKET_LIMITS", "DecodeLimits")})
+
+__all__ = [
+    "COMMANDS_PER_ASKER",
+    "COMMANDS_PER_WORKER",
+    "COMMAND_ID_MAX",
+    "COMMAND_MAX",
+    "COMMAND_SECONDS",
+    "DEPTH_MAX",
+    "FILE_LIMITS",
+    "FIRST_FRAME_SECONDS",
+    "FRAME_HARD_MAX",
+    "FRAME_MAX_EMIT",
+    "FRAME_MAX_FILE",
+    "FRAME_MAX_SOCKET",
+    "FRAME_SECONDS",
+    "HELLO_SECONDS",
+    "IDLE_SECONDS",
+    "INT64_MAX",
+    "INT64_MIN",
+    "KEEP_ACKED_US",
+    "LAST_WORDS_ROOM",
+    "LIVENESS_LOST_US",
+    "LOG_TAIL",
+    "METRIC_NAMES_WARN",
+    "MIB",
+    "ON_FULL_SECONDS",
+    "OUTPUT_MAX",
+    "PING_SECONDS",
+    "RECONNECT_SECONDS",
+    "REJECTED_NOTED_MAX",
+    "RETRY_AFTER_MAX",
+    "RUN_ID_MAX",
+    "SEGMENT_MAX",
+    "SERIES_TAIL",
+    "SESSION_FRAME_MIN",
+    "SOCKET_LIMITS",
+    "SPOOL_RESERVE",
+    "SPOOL_RESERVE_MAX",
+    "STREAMS_MAX",
+    "SYNC_RETRY_SECONDS_MAX",
+    "SYNC_SECONDS",
+    "WINDOW_BYTES",
+    "WINDOW_EVENTS",
+    "DecodeLimits",
+]
