@@ -198,9 +198,8 @@ class _File:
                     return
                 if end > begin:
                     yield self._task(begin, end, state)
-                if not is_legal:
+                if not is_legal and this_round == self._round:
                     yield _Task(self, None, _State(end, state.verified, is_guess=True))
-                    return
                 begin = end
 
     def stop(self) -> None:
@@ -348,7 +347,7 @@ class _Order:
                 for chunk in read_chunks(again, place):
                     place += len(chunk)
                     yield reading.feed(chunk)
-                    if place >= until and not reading.is_lost:
+                    if chunk and place >= until and not reading.is_lost:
                         return _State(reading.offset, reading.verified)
         except OSError as error:
             yield Trouble(file.input.name, error)

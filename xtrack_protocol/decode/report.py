@@ -136,7 +136,7 @@ class Report:
                     self._tally(stream).skipped.add_range(skip.first, skip.last)
             streams.append(stream)
         if own is not None:
-            for seq in batch.lost_seqs:
+            for _, seq in batch.lost:
                 tally = self._tally(own)
                 tally.last_lost = max(tally.last_lost, seq)
         return streams

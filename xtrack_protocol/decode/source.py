@@ -108,24 +108,29 @@ class Input:
 
 @attrs.frozen
 class Batch:
-    """Some frames of one input, in order. ``lost_seqs``: of records whose header is intact and whose payload isn't."""
+    """Some frames of one input, in order.
+
+    ``lost``: of records whose header is intact and whose payload isn't, the place among the frames and the seq.
+    """
 
     input: Input
     frames: list[Frame]
-    lost_seqs: tuple[int, ...] = ()
+    lost: tuple[tuple[int, int], ...] = ()
 
     def until_error(self) -> Batch | None:
         """Return the batch up to its first frame that isn't good, that one included; None where all are good."""
         for place, frame in enumerate(self.frames):
             if frame.error:
-                return Batch(self.input, self.frames[: place + 1], self.lost_seqs)
+                return Batch(self.input, self.frames[: place + 1], tuple(one for one in self.lost if one[0] <= place))
         return None
 
 
 def segment_batch(opened: Input, items: list[Item], limits: DecodeLimits) -> Batch:
     """Return the batch of some items of a segment."""
     opened.torn = opened.torn or any(isinstance(item, TornTail) for item in items)
-    lost = tuple(item.seq for item in items if isinstance(item, Damage) and item.seq is not None)
+    lost = tuple(
+        (place, item.seq) for place, item in enumerate(items) if isinstance(item, Damage) and item.seq is not None
+    )
     return Batch(opened, item_frames(items, limits, lenient=True), lost)
 
 
