@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, TextIO
 
 from xtrack_protocol.decode.options import Options
@@ -16,7 +16,6 @@ from xtrack_protocol.decode.source import Batch, Source
 from xtrack_protocol.decode.streams import BROKEN_PIPE, silence, write_text
 from xtrack_protocol.decode.text import escape
 from xtrack_protocol.errors import NotASegment, XTrackError
-from xtrack_protocol.wire import Frame
 
 GOOD: Final = 0
 BAD: Final = 1
@@ -39,8 +38,8 @@ class _Decoding:
         self._report = Report()
         self._unreadable = False
         self._no_header = False
-        width = shutil.get_terminal_size().columns if options.format == "text" and stdout.isatty() else None
-        self._writer = Writer(options, width=width)
+        self._width = shutil.get_terminal_size().columns if options.format == "text" and stdout.isatty() else None
+        self._writer = Writer(options, width=self._width)
 
     def run(self) -> int:
         try:
@@ -60,12 +59,14 @@ class _Decoding:
         return BAD if self._report.bad or self._no_header else GOOD
 
     def _decode_all(self) -> None:
+        if self._options.jobs > 1:
+            self._decode_in_parallel()
+            return
         inputs = [self._batches(name) for name in self._options.files]
         if not self._options.follow:
             for batches in inputs:
-                for batch in batches:
-                    if batch is not None and not self._write(batch):
-                        return
+                if not self._write_all(batches):
+                    return
             return
         with contextlib.suppress(KeyboardInterrupt):  # that is how following ends
             while inputs:
@@ -82,59 +83,68 @@ class _Decoding:
                 if self._report.frames == before:
                     time.sleep(_POLL_SECONDS)
 
+    def _decode_in_parallel(self) -> None:
+        from xtrack_protocol.decode.parallel import Parts, Trouble, decode_parts
+
+        buffer = getattr(self._out, "buffer", None)
+        encoding = self._encoding or self._out.encoding or "utf-8" if buffer is not None else "utf-8"
+        with contextlib.closing(decode_parts(self._options, self._width, encoding, self._complain)) as steps:
+            for step in steps:
+                if isinstance(step, Parts):
+                    self._report.take_part(step.input, step.report)
+                    if step.text:
+                        text = self._writer.heading(step.input).encode(encoding, "backslashreplace") + step.text
+                        if buffer is None:
+                            self._out.write(text.decode())
+                        else:
+                            self._out.flush()
+                            buffer.write(text)
+                    go_on = not step.stopped
+                elif isinstance(step, Trouble):
+                    self._tell_trouble(step.name, step.error)
+                    go_on = True
+                else:
+                    go_on = self._write_all((step,) if isinstance(step, Batch) else self._batches(step))
+                if not go_on:
+                    return
+
+    def _write_all(self, batches: Iterable[Batch | None]) -> bool:
+        """Write batches; return whether to go on."""
+        return all(batch is None or self._write(batch) for batch in batches)
+
     def _batches(self, name: str) -> Iterator[Batch | None]:
         """Yield an input's batches, and say what stops them; the other inputs go on."""
         source = Source(name, limits=self._options.limits, follow=self._options.follow, say=self._complain)
         try:
             yield from source.batches()
-        except NotASegment as error:
+        except (XTrackError, OSError) as error:
+            self._tell_trouble(name, error)
+
+    def _tell_trouble(self, name: str, error: XTrackError | OSError) -> None:
+        """Say what stops an input."""
+        if isinstance(error, NotASegment):
             self._no_header = True
             self._complain(str(error))
-        except XTrackError as error:
-            self._unreadable = True
+            return
+        self._unreadable = True
+        if isinstance(error, XTrackError):
             self._complain(str(error))
-        except OSError as error:
-            self._unreadable = True
-            cure = ". Name the files in it" if isinstance(error, IsADirectoryError) else ""
-            self._complain(f"{name}: {error.strerror or error}{cure}")
+            return
+        cure = ". Name the files in it" if isinstance(error, IsADirectoryError) else ""
+        self._complain(f"{name}: {error.strerror or error}{cure}")
 
     def _write(self, batch: Batch) -> bool:
         """Write a batch; return whether to go on."""
-        if not self._options.strict:
-            self._report.take(batch)
-            self._write_frames(batch, batch.frames)
-            return True
-        for place, frame in enumerate(batch.frames):
-            if frame.error:
-                until = Batch(batch.input, batch.frames[: place + 1], batch.lost_seqs)
-                self._report.take(until)
-                self._write_frames(until, until.frames)
-                return False
+        until = batch.until_error() if self._options.strict else None
+        if until is not None:
+            batch = until
         self._report.take(batch)
-        self._write_frames(batch, batch.frames)
-        return True
-
-    def _write_frames(self, batch: Batch, frames: list[Frame]) -> None:
-        lines = []
-        for frame in frames:
-            if self._is_wanted(frame):
-                lines += self._writer.lines(batch.input, frame)
-        if lines:
-            lines.append("")
-            write_text(self._out, "\n".join(lines), self._encoding)
+        text = self._writer.text(batch.input, batch.frames)
+        if text:
+            write_text(self._out, self._writer.heading(batch.input) + text, self._encoding)
             if self._options.follow or not batch.input.is_regular():
                 self._out.flush()
-
-    def _is_wanted(self, frame: Frame) -> bool:
-        """Whether the filters let a frame pass; what holds no good frame always passes."""
-        envelope, options = frame.envelope, self._options
-        if envelope is None or not options.filters:
-            return True
-        return (
-            (not options.runs or envelope.run_id in options.runs)
-            and (not options.types or envelope.event_type in options.types)
-            and (options.since_us is None or envelope.meta.timestamp_us >= options.since_us)
-        )
+        return until is None
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(BrokenPipeError):

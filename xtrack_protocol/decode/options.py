@@ -13,6 +13,9 @@ from xtrack_protocol.decode.text import parse_since
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.limits import FILE_LIMITS, FRAME_HARD_MAX, DecodeLimits
 
+JOBS_MAX: Final = 256
+"""Processes that decode at most: each takes some 20 MiB."""
+
 Format = Literal["text", "jsonl"]
 
 SUMMARY: Final = "Decode captured frames and spool segments, damaged ones too."
@@ -80,6 +83,14 @@ FLAGS: Final = (
         doc=f"Take payloads of at most so many bytes. Default and most: {FRAME_HARD_MAX}.",
     ),
     Flag(
+        name="--jobs",
+        kind="value",
+        metavar="N",
+        default="1",
+        doc="Let N processes decode, each a part of a file at a time. What is written is the same, and in the same "
+        "order. For files: standard input and --follow take one.",
+    ),
+    Flag(
         name="--follow",
         kind="switch",
         doc="Go on reading what is still being written, into the next segment too, until Ctrl-C, or until the emitter "
@@ -102,6 +113,7 @@ class Options:
     strict: bool = False
     limits: DecodeLimits = FILE_LIMITS
     follow: bool = False
+    jobs: int = 1
 
     @property
     def filters(self) -> bool:
@@ -131,7 +143,20 @@ def make_options(files: Sequence[str], values: dict[str, Any]) -> Options:
         strict=values["strict"],
         limits=parse_max_frame(values["max_frame"]),
         follow=values["follow"],
+        jobs=_parse_jobs(values["jobs"], files, follow=values["follow"]),
     )
+
+
+def _parse_jobs(text: str, files: Sequence[str], *, follow: bool) -> int:
+    """Return how many processes are to decode. Raises ConfigurationError."""
+    jobs = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(JOBS_MAX)) else 0
+    if not 1 <= jobs <= JOBS_MAX:
+        raise ConfigurationError("--jobs", text, f"must be a number of processes, 1 to {JOBS_MAX}")
+    if jobs > 1 and follow:
+        raise ConfigurationError("--jobs", text, "what is followed is decoded by one process", "Leave out one of them")
+    if jobs > 1 and "-" in files:
+        raise ConfigurationError("--jobs", text, "standard input is decoded by one process", "Name a file, or leave it")
+    return jobs
 
 
 def parse_max_frame(text: str | None) -> DecodeLimits:

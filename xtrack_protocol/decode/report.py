@@ -15,6 +15,9 @@ from xtrack_protocol.session import RangeSet, StreamId, StreamResolver
 _KEPT: Final = 1000
 """Damaged ranges that are remembered one by one; more are counted."""
 
+_CURRENT: Final = "\ud800"
+"""Stands for the session id that was current where a part of an input begins. No event can bring it."""
+
 
 def stream_text(stream: StreamId) -> str:
     """Return a stream's identity for people."""
@@ -30,6 +33,8 @@ class _Tally:
     skipped: RangeSet = attrs.field(factory=RangeSet)
     first: int | None = None
     last_lost: int = 0
+    after_damage: bool = False
+    """Whether an input was damaged before the first event of the stream."""
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the ranges of seqs that are missing between the first and the last one known of."""
@@ -44,9 +49,13 @@ class _Tally:
 
 
 class Report:
-    """Counts over any number of inputs. Memory: a range set for each stream, and at most 1000 damaged ranges."""
+    """Counts over any number of inputs. Memory: a range set for each stream, and at most 1000 damaged ranges.
 
-    def __init__(self) -> None:
+    ``is_part``: it begins somewhere in an input, and is for the :meth:`take_part` of another one.
+    """
+
+    def __init__(self, *, is_part: bool = False) -> None:
+        self._before = (_CURRENT,) if is_part else ()
         self.frames = 0
         self.bad = 0
         self.unverified = 0
@@ -57,18 +66,50 @@ class Report:
         self._streams: dict[StreamId, _Tally] = {}
         self._input: Input | None = None
         self._damaged_before = False
-        self._resolver = StreamResolver()
+        self._resolver = StreamResolver(*self._before)
+
+    def _begin(self, source: Input) -> None:
+        if source is self._input:
+            return
+        self._input = source
+        self._damaged_before = False
+        self._resolver = StreamResolver(*self._before)  # each file is a source of its own. spec: STR-2.3
+        if source.header is not None and source.stream is not None:
+            tally = self._tally(source.stream)
+            first = source.header.first_seq
+            tally.first = first if tally.first is None else min(tally.first, first)
+
+    def detached(self) -> Report:
+        """Return the report without its input, so that it can be sent to another process."""
+        self._input = None
+        return self
+
+    def take_part(self, source: Input, part: Report) -> None:
+        """Count what another report has counted of the part of an input that comes next."""
+        self._begin(source)
+        self.frames += part.frames
+        self.bad += part.bad
+        self.unverified += part.unverified
+        self.torn += part.torn
+        self.damaged_bytes += part.damaged_bytes
+        self.damage += part.damage[: _KEPT - len(self.damage)]
+        for stream, theirs in part._streams.items():
+            if stream.session_id == _CURRENT:
+                stream = attrs.evolve(  # noqa: PLW2901
+                    stream, session_id=self._resolver.current(stream.run_id, stream.worker_id)
+                )
+            tally = self._tally(stream)
+            if theirs.seqs and not tally.seqs and (self._damaged_before or theirs.after_damage):
+                tally.first = 1
+            tally.seqs.update(theirs.seqs)
+            tally.skipped.update(theirs.skipped)
+            tally.last_lost = max(tally.last_lost, theirs.last_lost)
+        self._resolver.go_on(part._resolver)
+        self._damaged_before = self._damaged_before or part._damaged_before
 
     def take(self, batch: Batch) -> list[StreamId | None]:
         """Count a batch; return the stream of each frame."""
-        if batch.input is not self._input:
-            self._input = batch.input
-            self._damaged_before = False
-            self._resolver = StreamResolver()  # each file is a source of its own. spec: STR-2.3
-            header, stream = batch.input.header, batch.input.stream
-            if header is not None and stream is not None:
-                tally = self._streams.setdefault(stream, _Tally())
-                tally.first = header.first_seq if tally.first is None else min(tally.first, header.first_seq)
+        self._begin(batch.input)
         own = batch.input.stream
         streams: list[StreamId | None] = []
         for frame in batch.frames:
@@ -86,6 +127,7 @@ class Report:
                 tally = self._tally(stream)
                 if not tally.seqs and self._damaged_before:
                     tally.first = 1  # its first events may be what is damaged
+                    tally.after_damage = True
                 tally.seqs.add(envelope.meta.seq)
             elif isinstance(envelope.payload, Skip):
                 skip = envelope.payload
@@ -94,7 +136,7 @@ class Report:
                     self._tally(stream).skipped.add_range(skip.first, skip.last)
             streams.append(stream)
         if own is not None:
-            for seq in batch.lost_seqs:
+            for _, seq in batch.lost:
                 tally = self._tally(own)
                 tally.last_lost = max(tally.last_lost, seq)
         return streams

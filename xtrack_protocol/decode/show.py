@@ -32,6 +32,36 @@ class Writer:
         self._width = width
         self._last_name: str | None = None
 
+    def text(self, source: Input, frames: list[Frame]) -> str:
+        """Return the lines of those frames that are wanted, each with its end."""
+        lines = []
+        for frame in frames:
+            if self._is_wanted(frame):
+                lines += self.lines(source, frame)
+        if not lines:
+            return ""
+        lines.append("")
+        return "\n".join(lines)
+
+    def heading(self, source: Input) -> str:
+        """Return the line that names the input, where it isn't the one of the last line and names are shown so."""
+        several = len(self._options.files) > 1 or self._options.follow
+        if self._options.format != "text" or self._width is None or not several or source.name == self._last_name:
+            return ""
+        self._last_name = source.name
+        return f"==> {escape(source.name)} <==\n"
+
+    def _is_wanted(self, frame: Frame) -> bool:
+        """Whether the filters let a frame pass; what holds no good frame always passes."""
+        envelope, options = frame.envelope, self._options
+        if envelope is None or not options.filters:
+            return True
+        return (
+            (not options.runs or envelope.run_id in options.runs)
+            and (not options.types or envelope.event_type in options.types)
+            and (options.since_us is None or envelope.meta.timestamp_us >= options.since_us)
+        )
+
     def lines(self, source: Input, frame: Frame) -> list[str]:
         """Return what to write for a frame."""
         if self._options.format == "jsonl":
@@ -84,10 +114,6 @@ class Writer:
 
     def _text(self, source: Input, frame: Frame) -> list[str]:
         lines = []
-        several = len(self._options.files) > 1 or self._options.follow
-        if several and self._width is not None and source.name != self._last_name:
-            self._last_name = source.name
-            lines.append(f"==> {escape(source.name)} <==")
         mark = "" if frame.verified else "?"
         if frame.error:
             fields = [f"{frame.offset}{mark}", "BAD", f"{frame.error.kind}, {frame.error.length} bytes"]

@@ -22,7 +22,6 @@ from xtrack_protocol.wire import (
     Damage,
     Frame,
     Item,
-    Record,
     RecordDecoder,
     SalvageDecoder,
     SegmentHeader,
@@ -30,7 +29,7 @@ from xtrack_protocol.wire import (
     decode_header,
     sniff,
 )
-from xtrack_protocol.wire.files import CHUNK, item_frame
+from xtrack_protocol.wire.files import CHUNK, item_frames
 from xtrack_protocol.wire.records import SEGMENT_MAGIC
 
 STDIN: Final = "-"
@@ -109,11 +108,30 @@ class Input:
 
 @attrs.frozen
 class Batch:
-    """Some frames of one input, in order. ``lost_seqs``: of records whose header is intact and whose payload isn't."""
+    """Some frames of one input, in order.
+
+    ``lost``: of records whose header is intact and whose payload isn't, the place among the frames and the seq.
+    """
 
     input: Input
     frames: list[Frame]
-    lost_seqs: tuple[int, ...] = ()
+    lost: tuple[tuple[int, int], ...] = ()
+
+    def until_error(self) -> Batch | None:
+        """Return the batch up to its first frame that isn't good, that one included; None where all are good."""
+        for place, frame in enumerate(self.frames):
+            if frame.error:
+                return Batch(self.input, self.frames[: place + 1], tuple(one for one in self.lost if one[0] <= place))
+        return None
+
+
+def segment_batch(opened: Input, items: list[Item], limits: DecodeLimits) -> Batch:
+    """Return the batch of some items of a segment."""
+    opened.torn = opened.torn or any(isinstance(item, TornTail) for item in items)
+    lost = tuple(
+        (place, item.seq) for place, item in enumerate(items) if isinstance(item, Damage) and item.seq is not None
+    )
+    return Batch(opened, item_frames(items, limits, lenient=True), lost)
 
 
 class Source:
@@ -221,27 +239,15 @@ class Source:
         last_look = False
         for chunk in self._chunks(opened, b""):
             if chunk is not None:
-                yield self._batch(opened, decoder.feed(chunk))
+                yield segment_batch(opened, decoder.feed(chunk), self._limits)
             elif last_look:
                 break
             elif is_in_place and (after.exists() or (lock.exists() and is_locked(lock) is False)):
                 last_look = True  # nothing more is written to it, but something may have been since we read
             else:
                 yield None
-        yield self._batch(opened, decoder.finish())
+        yield segment_batch(opened, decoder.finish(), self._limits)
         return str(after) if self._follow and is_in_place and after.exists() else None
-
-    def _batch(self, opened: Input, items: list[Item]) -> Batch:
-        frames, lost = [], []
-        for item in items:
-            if isinstance(item, Record):
-                frames.append(item_frame(item, self._limits, lenient=True))
-                continue
-            opened.torn = opened.torn or isinstance(item, TornTail)
-            if isinstance(item, Damage) and item.seq is not None:
-                lost.append(item.seq)
-            frames.append(item_frame(item, self._limits, lenient=True))
-        return Batch(opened, frames, tuple(lost))
 
     def _chunks(self, opened: Input, head: bytes) -> Iterator[bytes | None]:
         """Yield the bytes of a file; None at an end at which it may go on."""

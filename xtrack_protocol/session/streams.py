@@ -35,10 +35,21 @@ class StreamResolver:
     derived from the time of run_start: ``legacy-<ts>``, for each run and worker of this source; before any run_start
     it is ``legacy-0``. A run_start seen before makes its session current again, so that reading a file twice finds
     the same streams. spec: STR-2
+
+    ``before``: the session that is current before any run_start, where a source is read from its middle on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: str = f"{LEGACY_PREFIX}0") -> None:
         self._current: dict[tuple[str, str], str] = {}
+        self._before = before
+
+    def current(self, run_id: str, worker_id: str) -> str:
+        """Return the session id of the next event of a run and a worker that brings none."""
+        return self._current.get((run_id, worker_id), self._before)
+
+    def go_on(self, later: StreamResolver) -> None:
+        """Stand where ``later`` does, which has read the source on from where this one stands."""
+        self._current.update(later._current)
 
     def resolve(self, envelope: Envelope, run_id: str | None = None) -> StreamId | None:
         """Return the stream of ``envelope``; None for what belongs to no stream: control events, and no run id.
@@ -58,5 +69,5 @@ class StreamResolver:
             key = (own, worker_id)
             if isinstance(envelope.payload, RunStart):
                 self._current[key] = f"{LEGACY_PREFIX}{envelope.meta.timestamp_us}"
-            session_id = self._current.get(key, f"{LEGACY_PREFIX}0")
+            session_id = self._current.get(key, self._before)
         return StreamId(own if run_id is None else run_id, worker_id, session_id)

@@ -190,6 +190,11 @@ class RecordDecoder:
         """Where to go on reading: everything before was returned as records or damage."""
         return self._bad.offset if self._bad else self._offset
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether damage is being passed over."""
+        return self._bad is not None
+
     def feed(self, chunk: Buffer) -> list[Item]:
         """Take the next bytes; return what they complete, in order."""
         held = self._buffer

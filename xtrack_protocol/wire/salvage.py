@@ -43,9 +43,13 @@ class SalvageDecoder:
 
     A damaged range is one Frame with an error whose ``offset`` and ``length`` give the range; what follows it is
     ``verified=False`` unless the damage ended exactly where the damaged frame had said that it would.
+
+    A decoder that begins at the ``offset`` of another one, and as ``verified``, goes on as that one would.
     """
 
-    def __init__(self, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, offset: int = 0) -> None:
+    def __init__(
+        self, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, offset: int = 0, *, verified: bool = True
+    ) -> None:
         self._limits = limits
         self._lenient = lenient
         self._offset = offset  # of the buffer's first byte
@@ -53,13 +57,23 @@ class SalvageDecoder:
         self._no_nul_before = 0  # absolute: in the payload under way, no NUL stands before this offset
         self._due = 0  # absolute: before these bytes are here, only a NUL can decide anything
         self._ahead = _AHEAD
-        self._verified = True
+        self._verified = verified
         self._damage: _Damage | None = None
 
     @property
     def offset(self) -> int:
         """Where the next frame begins, or the damage that is being passed over."""
         return self._damage.error.offset if self._damage else self._offset
+
+    @property
+    def verified(self) -> bool:
+        """Whether frames stand where the ones before them said that they would."""
+        return self._verified
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether damage is being passed over."""
+        return self._damage is not None
 
     def feed(self, chunk: Buffer) -> list[Frame]:
         """Take the next bytes; return what they complete, in order."""
