@@ -13,6 +13,10 @@ from typing import Any
 
 from tools import Json, Mutation
 
+from xtrack_protocol.server import committer
+from xtrack_protocol.session import CollectorSession
+from xtrack_protocol.session._connection import Connection
+
 sys.path.append(str(Path(__file__).parents[1] / "testees" / "python"))
 
 import as_server
@@ -50,6 +54,12 @@ class Patches:
 Patch = Callable[[Patches], None]
 
 
+def one_by_one(p: Patches) -> None:
+    """Take, and keep, event by event what is otherwise taken in rows: what is patched sees each then."""
+    p.set(CollectorSession, "_take_frames", Connection._take_frames)
+    p.set(committer, "merged", list)
+
+
 def serving(name: str, patch: Patch, main: Path) -> Mutation:
     """Make a mutant of the server. A server in a process of its own is ``main NAME FOLDER OPTIONS``."""
 
@@ -62,6 +72,7 @@ def serving(name: str, patch: Patch, main: Path) -> Mutation:
                 if not request["op"].startswith("server."):
                     return dict(super().answer(request))
                 if not self.sessions_open:
+                    one_by_one(self.patches)
                     patch(self.patches)
                     self.patches.set(as_server, "CHILD", [sys.executable, str(main), name])
                 self.sessions_open.add(request["session"])

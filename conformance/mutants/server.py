@@ -21,7 +21,7 @@ import server_requests
 import server_settled
 import server_spooled
 import server_streams
-from patching import Patch, Patches, as_server, serving
+from patching import Patch, Patches, as_server, one_by_one, serving
 from tools import Mutation
 
 import xtrack_protocol.server.connection as connections
@@ -51,10 +51,10 @@ HERE = Path(__file__)
 
 
 def _too_early(p: Patches) -> None:
-    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int) -> None:
+    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int, *rest: Any) -> None:
         if not self.is_plain:
             self.session.ack(stream, upto)
-        original(self, stream, frames, size, upto)
+        original(self, stream, frames, size, upto, *rest)
 
     def commit(original: Any, self: Any, works: Any) -> None:
         time.sleep(0.5)
@@ -356,5 +356,6 @@ PATCHES: dict[str, Patch] = {
 MUTANTS: dict[str, Mutation] = {name: serving(name, patch, HERE) for name, patch in PATCHES.items()}
 
 if __name__ == "__main__":
+    one_by_one(Patches())
     PATCHES[sys.argv[1]](Patches())
     as_server.child(*sys.argv[2:])

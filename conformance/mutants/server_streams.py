@@ -8,6 +8,7 @@ from patching import Patch, Patches
 
 import xtrack_protocol.server.subscriptions as subscriptions
 import xtrack_protocol.session.collector as sessions
+from xtrack_protocol.collector import StreamBatch
 from xtrack_protocol.errors import RunDeleted
 from xtrack_protocol.server.access import AccessControl
 from xtrack_protocol.server.commands import CommandRouter as Router
@@ -98,10 +99,10 @@ def _held_skips(p: Patches) -> None:
 def _end_is_a_farewell(p: Patches) -> None:
     """Ack a run_end, and keep nothing of it."""
 
-    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int) -> None:
+    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int, *_: Any) -> None:
         kept = tuple(frame for frame in frames if frame.envelope.event_type != "run_end")
         if kept:
-            original(self, stream, kept, size, upto)
+            original(self, stream, kept, size, upto, StreamBatch(stream, kept, 0).milestones)
         else:
             self.session.release(size, self._loop.time())
             self.session.ack(stream, upto)

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from patching import Patch, Patches, as_server, serving
+from patching import Patch, Patches, as_server, one_by_one, serving
 from tools import Mutation
 
+from xtrack_protocol.collector import StreamBatch
 from xtrack_protocol.ir import Ack, Envelope, Ping, UnknownEnvelope, UnknownEvent
 from xtrack_protocol.server.committer import Committer
 from xtrack_protocol.server.connection import Connection
@@ -23,12 +24,13 @@ HERE = Path(__file__)
 def _one_by_one(p: Patches) -> None:
     """Commit and ack each event by itself."""
 
-    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int) -> None:
+    def hand_in(original: Any, self: Any, stream: Any, frames: Any, size: int, upto: int, *rest: Any) -> None:
         if len(frames) < 2:
-            original(self, stream, frames, size, upto)
+            original(self, stream, frames, size, upto, *rest)
             return
         for frame in frames:
-            original(self, stream, (frame,), 4 + len(frame.raw), frame.envelope.meta.seq)
+            milestones = StreamBatch(stream, (frame,), 0).milestones
+            original(self, stream, (frame,), 4 + len(frame.raw), frame.envelope.meta.seq, milestones)
 
     p.around(Connection, "_hand_in", hand_in)
 
@@ -100,5 +102,6 @@ PATCHES: dict[str, Patch] = {
 VARIANTS: dict[str, Mutation] = {name: serving(name, patch, HERE) for name, patch in PATCHES.items()}
 
 if __name__ == "__main__":
+    one_by_one(Patches())
     PATCHES[sys.argv[1]](Patches())
     as_server.child(*sys.argv[2:])
