@@ -7,7 +7,7 @@ import importlib
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -157,7 +157,7 @@ class Bench:
         name: str,
         events: int,
         ours: Callable[[], object],
-        others: dict[str, tuple[Callable[[], object], Goal | None]],
+        others: Mapping[str, tuple[Callable[[], object], Goal | None]],
     ) -> Iterator[Figure]:
         """Yield how fast ``ours`` is, and how fast against each of ``others``, which do the same work by turns."""
         if self.tracing:
