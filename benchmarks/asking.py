@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks import data
 from benchmarks.filling import fill
-from benchmarks.harness import Bench, Figure, at_most, by_turns, case, median, seconds_of
+from benchmarks.harness import Bench, Figure, Timed, at_most, by_turns, case, median, seconds_of
 from xtrack_protocol.storage import Storage, open_store
 
 POINTS = 1_000_000
@@ -46,8 +46,9 @@ def series(bench: Bench) -> Iterator[Figure]:
         if bench.tracing:
             yield bench.traced(f"a series of {count:,} points into arrays", whole)
             return
-        (times,) = by_turns(bench.repetitions, seconds_of(whole))
-        yield _milliseconds("a series into arrays", count, median(times), 50, way)
+        timed = Timed(whole)
+        (times,) = by_turns(bench.repetitions, timed)
+        yield _milliseconds("a series into arrays", count, median(times), 50, f"{way}; {_processor(timed)}")
         name = f"a series downsampled to {BUCKETS:,} points"
         reduce = _downsampling(store)
         if reduce is None:
@@ -58,8 +59,13 @@ def series(bench: Bench) -> Iterator[Figure]:
             found = reduce()
             assert 0 < found <= BUCKETS, found
 
-        (times,) = by_turns(bench.repetitions, seconds_of(downsampled))
-        yield _milliseconds(name, count, median(times), 20, "")
+        timed = Timed(downsampled)
+        (times,) = by_turns(bench.repetitions, timed)
+        yield _milliseconds(name, count, median(times), 20, _processor(timed))
+
+
+def _processor(timed: Timed) -> str:
+    return f"{1000 * median(timed.cpu[1:]):.1f} ms of processor time"
 
 
 def _downsampling(store: Storage) -> Callable[[], int] | None:

@@ -60,9 +60,12 @@ def peak_mib() -> float | None:
     return peak
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used in all of its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+def cpu_seconds(pid: int) -> float | None:
+    """Return the processor time that a process has used in all of its threads; None where the system doesn't tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except FileNotFoundError:
+        return None
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

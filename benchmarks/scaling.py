@@ -131,7 +131,12 @@ class _Growing:
         batches = [frames_of(made, BATCH) for _ in range(self._count // BATCH)]
         self._next += self._count
         gc.collect()
-        return _timed(lambda: [append(self._store, batch) for batch in batches] and None)
+
+        def work() -> None:
+            for batch in batches:
+                append(self._store, batch)
+
+        return _timed(work)
 
 
 @case("P9.store_events")

@@ -36,11 +36,15 @@ class Server:
     def url(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float | None:
         return machine.cpu_seconds(self.process.pid)
 
     def memory_mib(self, field: str = "VmRSS") -> float:
-        return machine.memory_mib(field, self.process.pid) or 0.0
+        """Return VmRSS or VmHWM of the server; raises RuntimeError where the system doesn't tell."""
+        found = machine.memory_mib(field, self.process.pid)
+        if found is None:
+            raise RuntimeError("this system doesn't tell how much memory another process has")
+        return found
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
