@@ -102,7 +102,9 @@ class Columns:
         values = array("q" if self.shape.integers[index] else "d", self.values[index])
         points = steps, values, array("q", self.timestamps)
         in_order = self.seqs_ascend and self.steps_ascend
-        return Part(lambda: points, lambda: self.seqs, self.step_ends, self.seq_ends, in_order, place, rewind_to)
+        return Part(
+            len(self), lambda: points, lambda: self.seqs, self.step_ends, self.seq_ends, in_order, place, rewind_to
+        )
 
     def point(self, index: int, values: Sequence[int | float]) -> Point:
         """Return the point of one event, whose value is that in ``values``."""

@@ -43,13 +43,14 @@ Points = tuple["array[int] | None", "array[int] | array[float]", "array[int]"]
 class Part:
     """Points of one stream on their way into a series; at least one. What ``BlockReader.part`` returns.
 
-    ``points``: asked for when their turn comes. ``steps`` and ``seqs``: the least and the greatest; without steps None.
-    ``in_order``: whether both steps and seqs ascend, equal steps included. ``get_seqs``: asked only where that, or the
-    other parts, leave the order open. ``place``: of the stream in session order (``RunReducer.stream_order``).
-    ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``). ``extremes``: as ``extremes_of`` finds
-    them, where they are known.
+    ``count``: how many. ``points``: asked for when their turn comes. ``steps`` and ``seqs``: the least and the
+    greatest; without steps None. ``in_order``: whether both steps and seqs ascend, equal steps included. ``get_seqs``:
+    asked only where that, or the other parts, leave the order open. ``place``: of the stream in session order
+    (``RunReducer.stream_order``). ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``).
+    ``extremes``: as ``extremes_of`` finds them, where they are known.
     """
 
+    count: int
     points: Callable[[], Points]
     get_seqs: Callable[[], Sequence[int]]
     steps: tuple[int, int] | None
@@ -86,26 +87,26 @@ def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | 
         else:
             limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
             with_steps += _cut(part, min_step, min(limits) if limits else None)
-    series = Series(array("q"), array("d"), array("q"), array("q"))
+    stepped, count = sum(part.count for part in with_steps), sum(part.count for part in chain(with_steps, without))
+    # Made in full at once: arrays that grow are copied again and again.
+    extremes = array("q")
+    series = Series(array("q", (0,)) * stepped, array("d", (0,)) * count, array("q", (0,)) * count, extremes)
+    at = 0
+    all_steps, all_values = memoryview(series.steps), memoryview(series.values)
+    all_timestamps = memoryview(series.timestamps_us)
     for crossing in chain(_in_order(with_steps), _in_order(without)):
-        if len(crossing) == 1 and crossing[0].in_order:
-            _append(series, crossing[0].points(), crossing[0].extremes)
-        else:
-            _append(series, _merged(crossing), None)
+        is_one = len(crossing) == 1 and crossing[0].in_order
+        steps, values, timestamps = crossing[0].points() if is_one else _merged(crossing)
+        end = at + len(values)
+        if steps is not None:
+            all_steps[at:end] = steps
+        all_values[at:end] = values if values.typecode == "d" else array("d", values)
+        all_timestamps[at:end] = timestamps
+        known = crossing[0].extremes if is_one else None
+        starts = chain.from_iterable(map(repeat, range(at, end, EXTREMES_OF), repeat(2)))
+        extremes.extend(map(add, starts, extremes_of(values) if known is None else known))
+        at = end
     return series
-
-
-def _append(series: Series, points: Points, extremes: bytes | None) -> None:
-    """Add points that come after all that are there."""
-    steps, values, timestamps = points
-    first = len(series.values)
-    assert series.extremes is not None
-    starts = chain.from_iterable(repeat(start, 2) for start in range(first, first + len(values), EXTREMES_OF))
-    series.extremes.extend(map(add, starts, extremes_of(values) if extremes is None else extremes))
-    if steps is not None:
-        series.steps.extend(steps)
-    series.values.extend(values if values.typecode == "d" else array("d", values))
-    series.timestamps_us.extend(timestamps)
 
 
 def _cut(part: Part, low: int | None, high: int | None) -> list[Part]:
@@ -125,6 +126,7 @@ def _cut(part: Part, low: int | None, high: int | None) -> list[Part]:
     points = kept, array(values.typecode, compress(values, keep)), array("q", compress(timestamps, keep))
     return [
         Part(
+            len(kept),
             lambda: points,
             lambda: list(compress(part.get_seqs(), keep)),
             (min(kept), max(kept)),
@@ -139,13 +141,15 @@ def _in_order(parts: list[Part]) -> Iterator[list[Part]]:
     """Yield parts that follow one another in the order of the series, those together that cross one another."""
     crossing: list[Part] = []
     last: tuple[int, int, int] | None = None
-    for part in sorted(parts, key=lambda part: part.first):
-        if last is None or last < part.first:
+    for first, _, part in sorted((part.first, index, part) for index, part in enumerate(parts)):
+        if last is None or last < first:
             if crossing:
                 yield crossing
             crossing = []
+            last = part.last
+        else:
+            last = max(last, part.last)
         crossing.append(part)
-        last = part.last if last is None else max(last, part.last)
     if crossing:
         yield crossing
 

@@ -50,7 +50,7 @@ _AT_ONCE: Final = 512
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class Originals(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class Originals(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Originals that are kept as they are."""
 
     count: int
@@ -60,7 +60,7 @@ class Originals(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """How many bytes all of them have, compressed together."""
 
 
-class Header(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class Header(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """What a block's events have in common, and where its columns are."""
 
     is_batch: bool
@@ -141,7 +141,7 @@ class BlockReader:
         self._own: dict[int, bytes] | None = None
         self.count: int = header.count
         """How many events."""
-        self._starts: dict[str, tuple[list[int], int]] = {}
+        self._starts: dict[str, tuple[Sequence[int], int]] = {}
         self._lay_out(start)
 
     def _lay_out(self, start: int) -> None:
@@ -154,16 +154,23 @@ class BlockReader:
             or not (header.is_batch or names == 1)
         ):
             raise ValueError("a damaged block: its header contradicts itself")
-        for name in _INTEGER_COLUMNS:
-            described = getattr(header, name)
+        described: Sequence[int] | None
+        for name, described in (
+            ("seqs", header.seqs),
+            ("timestamps", header.timestamps),
+            ("positions", header.positions),
+            ("received", header.received),
+            ("steps", header.steps),
+            ("epochs", header.epochs),
+        ):
             if described is not None:
                 self._starts[name] = described, start
                 start += integers_size(described, count)
         self._values: list[int] = []
         extremes = 2 * -(-count // EXTREMES_OF) if count >= EXTREMES_FROM else 0
-        for described, is_integer in zip(header.values, header.integers, strict=True):
+        for column, is_integer in zip(header.values, header.integers, strict=True):
             self._values.append(start)
-            start += (integers_size if is_integer else floats_size)(described, count) + extremes
+            start += (integers_size if is_integer else floats_size)(column, count) + extremes
         self._originals = start
         if header.originals is not None:
             own = header.originals
@@ -268,6 +275,7 @@ class BlockReader:
             return steps, self.values(index), self._integers("timestamps", keep=False)
 
         return Part(
+            self.count,
             points,
             lambda: self.seqs,
             None if header.steps is None else self._ends("steps"),
@@ -386,6 +394,3 @@ def _unpacked(packed: bytes, lengths: array[int]) -> list[bytes]:
         raise ValueError("a damaged block: originals that aren't as long as they were")
     ends = list(accumulate(lengths))
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-
-_INTEGER_COLUMNS: Final = ("seqs", "timestamps", "positions", "received", "steps", "epochs")

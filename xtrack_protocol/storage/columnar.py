@@ -75,12 +75,16 @@ def encode_integers(numbers: Sequence[int]) -> tuple[list[int], bytes]:
 
 def integers_size(described: Sequence[int], count: int) -> int:
     """Return how many bytes a column has. Raises ValueError for a description of none."""
-    match described:
-        case [_]:
+    kind = len(described)
+    if kind == 1:
+        return 0
+    if kind == 2:
+        first, step = described
+        if step and INT64_MIN <= first + step * (count - 1) <= INT64_MAX:
             return 0
-        case [first, step] if INT64_MIN <= first + step * (count - 1) <= INT64_MAX and step:
-            return 0
-        case [base, width, 0] if 1 <= width < 8 or (width == 8 and base == 0):
+    elif kind == 3:
+        base, width, zero = described
+        if not zero and (1 <= width < 8 or (width == 8 and not base)):
             return width * count
     raise ValueError(f"no column of integers: {list(described)}")
 
@@ -138,13 +142,8 @@ def _fits_single(numbers: Sequence[float], exact: bytes) -> bool:
 
 def floats_size(described: Sequence[int], count: int) -> int:
     """Return how many bytes a column has. Raises ValueError for a description of none."""
-    match described:
-        case [0]:
-            return 8 * count
-        case [1]:
-            return 4 * count
-        case [2]:
-            return 8
+    if len(described) == 1 and 0 <= described[0] <= _SAME:
+        return (8 * count, 4 * count, 8)[described[0]]
     raise ValueError(f"no column of floats: {list(described)}")
 
 
