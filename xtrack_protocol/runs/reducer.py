@@ -195,8 +195,9 @@ class RunReducer:
         return True
 
     def new_places(self, stream_id: StreamId, seqs: Sequence[int]) -> range | list[int]:
-        """Return the indexes of those ``seqs`` that ``apply`` would take as new, in order: of a seq that stands there
-        twice the first. In constant time a seq or less where they go on from the largest known.
+        """Return the indexes of those ``seqs`` that ``apply`` would take as new, in order: of a seq that
+        stands there twice the first. Where they ascend from the largest known on, as in a stream that comes as it was
+        sent, that takes a few nanoseconds a seq.
         """
         known = self._seqs.get(stream_id) or RangeSet()
         if not seqs:
@@ -224,12 +225,12 @@ class RunReducer:
             if stream.last_ts is None or last_ts > stream.last_ts:
                 stream.last_ts = last_ts
             self._add_columns(stream, one)
-            run_id = one.shape.run_id
-            if isinstance(run_id, RunId):
+            sent = one.shape.run_id
+            if not isinstance(sent, str):
                 seq = one.seq_ends[1]
                 timestamp_us = one.timestamps[one.seqs.index(seq)]
-                stream.experiment = _later(stream.experiment, seq, timestamp_us, run_id.experiment_id)
-                stream.parent = _later(stream.parent, seq, timestamp_us, run_id.parent_run_id)
+                stream.experiment = _later(stream.experiment, seq, timestamp_us, sent.experiment_id)
+                stream.parent = _later(stream.parent, seq, timestamp_us, sent.parent_run_id)
         seqs = self._seqs[stream_id]
         for first, last in seq_ranges(given):
             seqs.add_range(first, last)
