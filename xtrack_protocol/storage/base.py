@@ -333,7 +333,7 @@ class Storage(abc.ABC):
         worker_id: str | None = None,
     ) -> Series:
         """Return at most ``points`` points of a series that look like all of it: the first, the last, and between them
-        the extremes, so that no spike is lost. All of them where there are no more.
+        the extremes, so that no spike is lost. All of them where there are no more. Which others is up to the store.
 
         Raises RunNotFound, and ValueError for less than 2 points.
         """

@@ -503,6 +503,6 @@ class _RunInBatch:
         run_id = getattr(said, "run_id", None)
         if isinstance(run_id, RunId):
             # As long as all events name the same experiment and parent, which of them is the last makes no difference.
-            identities = self.entry.identities
-            identities.add((run_id.experiment_id, run_id.parent_run_id))
-            self.identity = self.identity or len(identities) > 1
+            identities, own = self.entry.identities, (run_id.experiment_id, run_id.parent_run_id)
+            self.identity = self.identity or own not in identities or len(identities) > 1
+            identities.add(own)

@@ -113,13 +113,30 @@ class StoredBlock:
         self.reader: BlockReader | PackedReader
         try:
             self.reader = PackedReader(data) if packed else read(data)
-            self.positions: Sequence[int] = self.reader.positions
-            """The events' positions, ascending."""
-            self.seqs: Sequence[int] = self.reader.seqs
         except ValueError as error:
             raise self._corrupt(error) from error
-        if self.positions[0] != self._first or self.positions[-1] != self._last:
-            raise self._corrupt(ValueError("it is filed under other positions than it has"))
+        self._positions: Sequence[int] | None = None
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """The events' positions, ascending."""
+        if self._positions is None:
+            try:
+                found: Sequence[int] = self.reader.positions
+            except ValueError as error:
+                raise self._corrupt(error) from error
+            if found[0] != self._first or found[-1] != self._last:
+                raise self._corrupt(ValueError("it is filed under other positions than it has"))
+            self._positions = found
+        return self._positions
+
+    @property
+    def seqs(self) -> Sequence[int]:
+        """The events' seqs."""
+        try:
+            return self.reader.seqs
+        except ValueError as error:
+            raise self._corrupt(error) from error
 
     def _corrupt(self, error: Exception) -> StoreCorrupt:
         where = f"block {self.key}, events {self._first} to {self._last}"

@@ -294,6 +294,7 @@ def _part(points: Sequence[_TailPoint], place: int) -> Part:
     values = array("d", [float(point[3]) for point in points])
     timestamps = array("q", [point[5] for point in points])
     return Part(
+        len(points),
         lambda: (steps, values, timestamps),
         lambda: seqs,
         None if steps is None else (min(steps), max(steps)),

@@ -24,7 +24,7 @@ from xtrack_protocol.ir import (
 )
 from xtrack_protocol.runs import Series
 from xtrack_protocol.session import RangeSet
-from xtrack_protocol.storage import Incoming, MemoryStore, Storage, StreamEvents, StreamResult
+from xtrack_protocol.storage import Incoming, MemoryStore, RunQuery, Storage, StreamEvents, StreamResult
 from xtrack_protocol.testing.events import START_US, Worker
 from xtrack_protocol.testing.poison import NUMBERS, exactly
 from xtrack_protocol.testing.storage_base import StoreMaker, append
@@ -134,6 +134,14 @@ class KeepsMany(StoreMaker):
                 found, told = (one.get_metrics("r", key, include_hidden=hidden) for one in (store, expected))
                 assert exactly(found) == exactly(told)
         assert {one.name for one in store.list_experiments()} == {"e", "f"}
+        assert store.check() == []
+
+    def test_an_experiment_that_is_named_later(self, store: Storage) -> None:
+        """Whatever event names it. spec: EVT-RUN_START-1"""
+        worker = Worker("r")
+        append(store, worker.start(), worker.metric("x", 1, 1))
+        append(store, worker.say(Metric(RunId("r", "e", "p"), "x", 2, 2)))
+        assert [state.run_id for state in store.search_runs(RunQuery(experiment="e", parent="p"))] == ["r"]
         assert store.check() == []
 
     def test_many_events_are_kept(self, store: Storage, tmp_path: Path) -> None:
