@@ -95,9 +95,8 @@ class Report:
         self.damage += part.damage[: _KEPT - len(self.damage)]
         for stream, theirs in part._streams.items():
             if stream.session_id == _CURRENT:
-                stream = attrs.evolve(  # noqa: PLW2901
-                    stream, session_id=self._resolver.current(stream.run_id, stream.worker_id)
-                )
+                current = self._resolver.current(stream.run_id, stream.worker_id)
+                stream = StreamId(stream.run_id, stream.worker_id, current)  # noqa: PLW2901
             tally = self._tally(stream)
             if theirs.seqs and not tally.seqs and (self._damaged_before or theirs.after_damage):
                 tally.first = 1
