@@ -93,12 +93,13 @@ class _Decoding:
                 if isinstance(step, Parts):
                     self._report.take_part(step.input, step.report)
                     if step.text:
-                        text = self._writer.heading(step.input).encode(encoding, "backslashreplace") + step.text
+                        heading = self._writer.heading(step.input).encode(encoding, "backslashreplace")
                         if buffer is None:
-                            self._out.write(text.decode())
+                            self._out.write((heading + step.text).decode())
                         else:
                             self._out.flush()
-                            buffer.write(text)
+                            buffer.write(heading)
+                            buffer.write(step.text)
                     go_on = not step.stopped
                 elif isinstance(step, Trouble):
                     self._tell_trouble(step.name, step.error)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal, cast
 
 from xtrack_protocol.errors import DecodeError
 from xtrack_protocol.limits import FILE_LIMITS, DecodeLimits
@@ -22,9 +24,9 @@ from xtrack_protocol.wire.records import (
 )
 from xtrack_protocol.wire.salvage import SalvageDecoder
 
-CHUNK: Final = 128 * 1024
-"""Bytes read at a time: large enough for the disk, and small enough that what becomes of them stays in the cache of a
-core, where it takes a tenth less time than twice as much does."""
+CHUNK: Final = 64 * 1024
+"""Bytes read at a time: large enough for the disk, small enough for a bounded memory, and so small that what becomes of
+them stays in the cache of a core."""
 
 
 def sniff(head: bytes) -> Literal["frames", "segment", "other"]:
@@ -46,20 +48,14 @@ def stream_file(
     and reading goes on after it (spec: FRM-6); ``strict`` stops after the first. Raises OSError where the file
     can't be read, and NotASegment for a segment without an intact header.
     """
-    with Path(path).open("rb") as file:
-        for frames in _batches(file, limits, lenient=lenient, name=str(path)):
-            if strict and any(frame.error for frame in frames):
-                yield from _to_error(frames)
-                return
-            yield from frames
+    return _Frames.of(_file_batches(Path(path), limits, lenient=lenient, strict=strict))
 
 
 def read_frames(
     file: BinaryIO, *, limits: DecodeLimits = FILE_LIMITS, lenient: bool = True, name: str = "input"
 ) -> Iterator[Frame]:
     """Yield the frames of an open binary file, a pipe too; as :func:`stream_file`. ``name`` is for messages."""
-    for frames in _batches(file, limits, lenient=lenient, name=name):
-        yield from frames
+    return _Frames.of(_batches(file, limits, lenient=lenient, name=name))
 
 
 def read_items(file: BinaryIO, header: SegmentHeader) -> Iterator[Item]:
@@ -96,7 +92,7 @@ def item_frame(item: Item, limits: DecodeLimits, *, lenient: bool) -> Frame:
     return Frame(None, error, item.offset, 0, b"")
 
 
-def _batches(file: BinaryIO, limits: DecodeLimits, *, lenient: bool, name: str) -> Iterator[list[Frame]]:
+def _batches(file: BinaryIO, limits: DecodeLimits, *, lenient: bool, name: str) -> Generator[list[Frame], None, None]:
     head = b""
     while len(head) < RECORDS_START and (chunk := file.read(RECORDS_START - len(head))):
         head += chunk  # a pipe gives what it has
@@ -113,9 +109,34 @@ def _batches(file: BinaryIO, limits: DecodeLimits, *, lenient: bool, name: str) 
     yield salvage.finish()
 
 
-def _to_error(frames: list[Frame]) -> Iterator[Frame]:
-    """Yield the frames until the first with an error, which is the last one."""
-    for frame in frames:
-        yield frame
-        if frame.error:
+def _file_batches(
+    path: Path, limits: DecodeLimits, *, lenient: bool, strict: bool
+) -> Generator[list[Frame], None, None]:
+    with path.open("rb") as file:
+        batches = _batches(file, limits, lenient=lenient, name=str(path))
+        if not strict:
+            yield from batches  # nothing here holds on to frames while the next ones are decoded
             return
+        for frames in batches:
+            bad = next((place for place, frame in enumerate(frames) if frame.error), None)
+            if bad is not None:
+                yield frames[: bad + 1]
+                return
+            yield frames
+
+
+class _Frames(chain[Frame]):
+    """Yields the frames of lists, and can be closed as a generator can, which would take a tenth more time."""
+
+    _batches: Generator[list[Frame], None, None]
+
+    @classmethod
+    def of(cls, batches: Generator[list[Frame], None, None]) -> _Frames:
+        frames = cast("_Frames", cls.from_iterable(batches))
+        frames._batches = batches  # noqa: SLF001 - its own class
+        return frames
+
+    def close(self) -> None:
+        """Close the file, and yield no more."""
+        self._batches.close()
+        deque(self, maxlen=0)

@@ -138,7 +138,8 @@ class SalvageDecoder:
             if not payloads:
                 return position
             results, well = decode_each(payloads, lenient=self._lenient, max_depth=limits.max_depth, go_on=False)
-            frames += map(Frame, results, repeat(None), offsets, map(len, payloads), payloads, repeat(self._verified))
+            facts = (results, repeat(None), offsets, map(len, payloads), payloads)
+            frames += map(Frame, *facts) if self._verified else map(Frame, *facts, repeat(False))
             if not well:
                 self._ahead = _AHEAD
                 return offsets[len(results)] - base
