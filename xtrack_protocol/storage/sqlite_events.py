@@ -106,7 +106,7 @@ class EventReader:
             if self._run_key is None:  # those of one run stand together, and are found where the frontier begins
                 self._add(
                     connection.execute(
-                        "SELECT first_position, block_key FROM blocks INDEXED BY blocks_by_last"
+                        "SELECT first_position, block_key FROM blocks"
                         " WHERE last_position > :after AND first_position <= :after",
                         {"after": self._after},
                     )
