@@ -12,12 +12,13 @@ from pathlib import Path
 
 import attrs
 import pytest
+from storage.older import make_old
 
 from xtrack_protocol import Tracker
 from xtrack_protocol.errors import RunDeleted, StorageError, StoreCorrupt, StoreReadOnly
 from xtrack_protocol.ir import RunId, RunStart
 from xtrack_protocol.settings import Settings
-from xtrack_protocol.storage import LocalStore, RunAccess, SQLiteStore, local_notes, open_store, sqlite_schema
+from xtrack_protocol.storage import LocalStore, RunAccess, SQLiteStore, local_notes, open_store
 from xtrack_protocol.storage.access import unfit_name
 from xtrack_protocol.testing import Worker
 
@@ -176,12 +177,10 @@ def test_ids_that_no_run_can_have(store: LocalStore) -> None:
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A store of the first schema, which knew no owners, with one run."""
     path = tmp_path / "old.db"
-    with monkeypatch.context() as before, monkeypatch.context() as deletes:
-        before.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
-        deletes.setattr("xtrack_protocol.storage.sqlite_append.forget", lambda *_: None)
-        with SQLiteStore(path) as store:
-            store.append([Worker("r").start("n"), Worker("gone").start()])
-            store.delete_run("gone")
+    make_old(path, [Worker("r").start("n")], monkeypatch, version=1)
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO tombstones VALUES ('gone', 1)")
+    connection.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     connection.close()

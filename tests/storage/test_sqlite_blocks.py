@@ -303,15 +303,14 @@ def test_what_becomes_a_block_and_when(tmp_path: Path) -> None:
         assert counts(path) == {"rows": 10, "packed": 1, "blocks": 0, "tail": 110}
         store.append([worker.metric("x", step, step) for step in range(110, 1000)])
         assert counts(path) == {"rows": 0, "packed": 0, "blocks": 1, "tail": 0}
-        for _ in range(8):
-            store.append([worker.metric(f"key {number}", 1) for number in range(500)])
-        assert counts(path) == {"rows": 0, "packed": 8, "blocks": 1, "tail": 4000}
-        for _ in range(8):
-            store.append([worker.metric(f"key {number}", 1) for number in range(500)])
-        assert counts(path) == {"rows": 0, "packed": 0, "blocks": 501, "tail": 0}
+        for _ in range(63):
+            store.append([worker.metric(f"key {number}", 1) for number in range(100)])
+        assert counts(path) == {"rows": 0, "packed": 63, "blocks": 1, "tail": 6300}
+        store.append([worker.metric(f"key {number}", 1) for number in range(100)])
+        assert counts(path) == {"rows": 0, "packed": 0, "blocks": 101, "tail": 0}
         store.append([worker.metric("x", step, step) for step in range(1000, 1008)])
         store.append([worker.end()])
-        assert counts(path) == {"rows": 0, "packed": 0, "blocks": 502, "tail": 0}
+        assert counts(path) == {"rows": 0, "packed": 0, "blocks": 102, "tail": 0}
         assert [point.value for point in store.get_metrics("r", "x")] == list(range(1008))
         assert store.check() == []
 

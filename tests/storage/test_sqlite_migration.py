@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from storage.older import make_old
 
-from xtrack_protocol.errors import StoreReadOnly
+from xtrack_protocol.errors import StoreUnavailable
 from xtrack_protocol.ir import LogEntry, MetricBatch
-from xtrack_protocol.storage import Incoming, MemoryStore, SQLiteStore, sqlite_schema, sqlite_tail
-from xtrack_protocol.storage.answers import points_of
+from xtrack_protocol.storage import Incoming, MemoryStore, SQLiteStore, sqlite_tail
 from xtrack_protocol.storage.local import LocalStore
-from xtrack_protocol.storage.sqlite_rows import KINDS, pack
 from xtrack_protocol.testing import Worker
 from xtrack_protocol.testing.poison import NUMBERS, exactly
 from xtrack_protocol.testing.storage_series import training
-
-
-def make_old(path: Path, items: Sequence[Incoming], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a store as version 2 of the schema had it, with a run in progress."""
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:2])
-        connection = sqlite3.connect(path, isolation_level=None)
-        sqlite_schema.migrate(connection, path, 1)
-    connection.execute("BEGIN")
-    stream = items[0].stream
-    connection.execute("INSERT INTO runs (run_key, run_id, created_at_us) VALUES (1, ?, 1)", (stream.run_id,))
-    connection.execute(
-        "INSERT INTO streams (stream_key, run_key, worker_id, session_id) VALUES (1, 1, ?, ?)",
-        (stream.worker_id, stream.session_id),
-    )
-    series: dict[str, int] = {}
-    for position, item in enumerate(items, 1):
-        payload, meta = item.envelope.payload, item.envelope.meta
-        kind = KINDS.get(type(payload))
-        row = (position, meta.seq, None if kind == 5 else kind, item.received_at_us, *pack(item.raw))
-        connection.execute("INSERT INTO events VALUES (?, 1, 1, ?, ?, ?, ?, ?)", row)
-        for name, value in points_of(payload):
-            if name not in series:
-                series[name] = len(series) + 1
-                connection.execute("INSERT INTO series VALUES (?, 1, ?)", (series[name], name))
-            step = payload.step
-            connection.execute(
-                "INSERT INTO points VALUES (?, ?, ?, 1, ?, ?, ?, ?, NULL)",
-                (series[name], step is None, step or 0, meta.seq, value, payload.epoch, meta.timestamp_us),
-            )
-    state = MemoryStore()
-    state.append(items)
-    known = state.get_run(stream.run_id)
-    connection.execute(
-        "UPDATE runs SET version = 1, status = ?, name = ?, started_at_us = ?, updated_at_us = ?",
-        (known.status, known.name, known.started_at_us, known.updated_at_us),
-    )
-    connection.execute("COMMIT")
-    connection.close()
 
 
 def told(worker: Worker) -> list[Incoming]:
@@ -72,14 +31,17 @@ def test_what_an_older_store_holds_stays(tmp_path: Path, monkeypatch: pytest.Mon
     items = told(worker)
     make_old(path, items, monkeypatch)
     expected.append(items)
-    with pytest.raises(StoreReadOnly, match="older schema 2"):
-        SQLiteStore(path, read_only=True)
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with SQLiteStore(path, read_only=read_only) as store:
+            assert store.check() == []
+            assert exactly(store.get_run("r")) == exactly(expected.get_run("r"))
+            assert [event.raw for event in store.events("r")] == [item.raw for item in items]
+            for key in expected.metric_keys("r"):
+                assert exactly(store.get_metrics("r", key)) == exactly(expected.get_metrics("r", key)), key
+                assert store.get_series("r", key).steps == expected.get_series("r", key).steps
+        assert (path.read_bytes() == before) == read_only
     with SQLiteStore(path) as store:
-        assert store.check() == []
-        assert exactly(store.get_run("r")) == exactly(expected.get_run("r"))
-        assert [event.raw for event in store.events("r")] == [item.raw for item in items]
-        for key in expected.metric_keys("r"):
-            assert exactly(store.get_metrics("r", key)) == exactly(expected.get_metrics("r", key)), key
         assert store.append(items).duplicates == len(items)
         assert len(store.append([worker.end()]).stored) == 1
         assert store.check() == []
@@ -88,6 +50,17 @@ def test_what_an_older_store_holds_stays(tmp_path: Path, monkeypatch: pytest.Mon
     assert connection.execute("SELECT count(*) FROM blocks").fetchone()[0] > 3
     assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'points'").fetchall() == []
     connection.close()
+
+
+def test_a_reader_of_an_older_store_that_is_brought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and doesn't answer without what is in blocks now."""
+    path, worker = tmp_path / "store.db", Worker("r")
+    make_old(path, told(worker), monkeypatch)
+    with SQLiteStore(path, read_only=True) as reader:
+        assert len(reader.get_metrics("r", "loss")) == 3000
+        SQLiteStore(path).close()
+        with pytest.raises(StoreUnavailable, match="Open it again"):
+            reader.get_metrics("r", "loss")
 
 
 def test_a_short_run_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,9 @@ from xtrack_protocol.wire import is_control
 BULK_EVENTS: Final = 16
 """So many events of a stream in a batch are taken together; fewer one by one."""
 
+COLUMN_EVENTS_LEAST: Final = 4
+"""So many events a shape are folded together; fewer one by one."""
+
 _INSERT_EVENT: Final = (
     "INSERT INTO events (position, run_key, stream_key, seq, kind, received_at_us, packed, raw)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -256,8 +259,12 @@ class Batch:
         if sum(map(len, columns)) < len(envelopes):
             taken = set(chain.from_iterable(one.places for one in columns))
             rows = [n for n in range(len(envelopes)) if n not in taken]
-        reducer.apply_columns(part.stream, columns)
-        for n in rows:
+        if len(envelopes) < COLUMN_EVENTS_LEAST * len(columns):  # columns of so few are no quicker
+            folded: Sequence[int] = range(len(envelopes))
+        else:
+            reducer.apply_columns(part.stream, columns)
+            folded = rows
+        for n in folded:
             reducer.apply(part.stream, envelopes[n])
         part.new, part.rows, part.columns = new, rows, columns
         if len(new) < len(part.envelopes):  # what was gathered is a part of the whole
@@ -342,9 +349,11 @@ class Batch:
         connection = self._connection
         runs = [run for run in self._runs.values() if run is not None and (run.events or run.skips)]
         for run in runs:
-            self._write_skips(run)
+            if run.skips:
+                self._write_skips(run)
             self._write_events(run)
-        connection.executemany(_INSERT_EVENT, self._rows)
+        if self._rows:
+            connection.executemany(_INSERT_EVENT, self._rows)
         if self._position > self._before:  # positions of what is no row count as well
             self._raise_position()
         for experiment in sorted(self._experiments):

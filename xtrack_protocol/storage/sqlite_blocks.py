@@ -273,7 +273,7 @@ def locate(connection: sqlite3.Connection, path: str, stream_key: int, seqs: set
     if missing:
         # In order of their ends, so that where seqs come in order, as usual, no more is looked at than is asked for.
         keys = connection.execute(
-            "SELECT block_key, first_seq, last_seq FROM blocks INDEXED BY blocks_by_seq"
+            "SELECT block_key, first_seq, last_seq FROM blocks"
             " WHERE stream_key = ? AND last_seq >= ? AND first_seq <= ? ORDER BY last_seq",
             (stream_key, missing[0], missing[-1]),
         )

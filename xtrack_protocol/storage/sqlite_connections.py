@@ -33,6 +33,7 @@ from xtrack_protocol.errors import (
     StoreUnavailable,
 )
 from xtrack_protocol.storage.answers import name_matches
+from xtrack_protocol.storage.sqlite_schema import is_up_to_date, read_as_newest
 
 BUSY_SECONDS: Final = 5.0
 """How long to wait for another process's transaction."""
@@ -60,6 +61,8 @@ class ConnectionPool:
         self._idle: list[sqlite3.Connection] = []
         self._left_behind: list[sqlite3.Connection] = []
         self._closed = False
+        self._outdated: set[int] = set()
+        """The ids of connections that read an older schema by views."""
         _POOLS.add(self)
 
     @contextmanager
@@ -68,6 +71,8 @@ class ConnectionPool:
         with self._translated(), self._lent() as connection:
             connection.execute("BEGIN")
             try:
+                if self._outdated and id(connection) in self._outdated and is_up_to_date(connection):
+                    raise StoreUnavailable(self.path, "was brought to a newer schema. Open it again")
                 yield connection
             finally:
                 if connection.in_transaction:
@@ -179,6 +184,8 @@ class ConnectionPool:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
             connection.create_function("name_matches", 2, name_matches, deterministic=True)
+            if self.read_only:
+                (self._outdated.add if read_as_newest(connection) else self._outdated.discard)(id(connection))
         except BaseException:
             connection.close()
             raise

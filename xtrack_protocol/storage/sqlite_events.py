@@ -102,34 +102,25 @@ class EventReader:
     def _look_for_new_blocks(self, connection: sqlite3.Connection) -> None:
         """Find the blocks that reach over where we are: at first all of them, then those made since the last page."""
         newest = connection.execute("SELECT max(block_key) FROM blocks").fetchone()[0] or 0
-        if self._seen is None:
-            if self._run_key is None:  # those of one run stand together, and are found where the frontier begins
-                self._add(
-                    connection.execute(
-                        "SELECT first_position, block_key FROM blocks INDEXED BY blocks_by_last"
-                        " WHERE last_position > :after AND first_position <= :after",
-                        {"after": self._after},
-                    )
-                )
-        elif newest > self._seen:
-            values = {"run": self._run_key, "seen": self._seen, "after": self._after}
-            chunk, first = self._frontier
-            if self._run_key is None:
-                text = "last_position > :after AND first_position <= :chunk"
-            else:
-                text = (
-                    "run_key = :run AND chunk > :after AND chunk <= :chunk AND last_position > :after"
-                    " AND (chunk < :chunk OR first_position <= :first)"
-                )
+        if self._run_key is not None:
+            if newest != self._seen:  # those of one run stand together: where we are, all is looked up again
+                self._frontier = (self._after, _END)
+                self._pending.clear()
+                self._heap.clear()
+                self._known.clear()
+        elif self._seen is None:
+            self._add(connection, "last_position > :after AND first_position <= :after", 0)
+        elif newest > self._seen:  # what begins beyond the frontier is found there
             self._add(
-                connection.execute(
-                    f"SELECT first_position, block_key FROM blocks WHERE block_key > :seen AND {text}",  # noqa: S608
-                    {**values, "chunk": chunk, "first": min(first, _END - 1)},
-                )
+                connection, "block_key > :seen AND last_position > :after AND first_position <= :upto", self._seen
             )
         self._seen = newest
 
-    def _add(self, blocks: sqlite3.Cursor) -> None:
+    def _add(self, connection: sqlite3.Connection, condition: str, seen: int) -> None:
+        blocks = connection.execute(
+            f"SELECT first_position, block_key FROM blocks WHERE {condition}",  # noqa: S608 - our own
+            {"seen": seen, "after": self._after, "upto": self._frontier[0]},
+        )
         new = [(first, key) for first, key in blocks if key not in self._known]
         if new:
             self._known.update(key for _, key in new)

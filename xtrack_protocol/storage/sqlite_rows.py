@@ -47,6 +47,14 @@ def read_event(path: str, position: int, packed: int, data: bytes) -> tuple[byte
         raise StoreCorrupt(path, [f"event {position} can't be read: {error}"]) from error
 
 
+def has_points(packed: int, data: bytes) -> bool:
+    """Whether a stored event has points; of one that can't be read nobody knows, which ``check`` reports."""
+    try:
+        return kind_of(decode_stored(unpack(packed, data)).payload) == METRIC
+    except (zlib.error, DecodeError):
+        return False
+
+
 # ------------------------------------------------------------------------------------------ runs
 
 

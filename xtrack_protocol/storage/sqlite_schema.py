@@ -22,6 +22,7 @@ from typing import Final
 import attrs
 
 from xtrack_protocol.errors import NotAStore, StorageError, StoreReadOnly, StoreVersionError
+from xtrack_protocol.storage.sqlite_rows import has_points
 
 APPLICATION_ID: Final = 0x58547263
 """``XTrc``, in the header of each of our files: tells them from other SQLite databases."""
@@ -221,7 +222,7 @@ _VERSION_3: Final = (
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, _VERSION_1),
     Migration(2, _VERSION_2, additive=True),
-    Migration(3, _VERSION_3),
+    Migration(3, _VERSION_3, additive=True),
 )
 """All steps, in order. What was released is never changed."""
 
@@ -271,6 +272,46 @@ def is_outdated(path: str) -> bool:
             return 0 < found_version(connection, path) < MIGRATIONS[-1].version
     except (sqlite3.Error, StorageError):
         return False
+
+
+_READ_AS_BLOCKS: Final = (
+    "PRAGMA temp_store = MEMORY",
+    (
+        "CREATE TEMP VIEW blocks AS SELECT 0 AS block_key, 0 AS run_key, 0 AS stream_key, 0 AS packed, 0 AS chunk,"
+        " 0 AS first_position, 0 AS last_position, 0 AS first_seq, 0 AS last_seq, 0 AS count, x'' AS data WHERE 0"
+    ),
+    (
+        "CREATE TEMP VIEW block_series AS"
+        " SELECT 0 AS series_key, 0 AS block_key, NULL AS min_step, NULL AS max_step WHERE 0"
+    ),
+    (
+        "CREATE TEMP VIEW runs AS SELECT *, (SELECT count(*) FROM main.points JOIN main.series USING (series_key)"
+        " WHERE run_key = main.runs.run_key) AS tail FROM main.runs"
+    ),
+    (
+        "CREATE TEMP VIEW events AS SELECT position, run_key, stream_key, seq, CASE WHEN kind IS NULL AND"
+        " has_points(packed, raw) THEN 5 ELSE kind END AS kind, received_at_us, packed, raw FROM main.events"
+    ),
+)
+
+
+def read_as_newest(connection: sqlite3.Connection) -> bool:
+    """Make an older store look like a new one to a connection that may not change it, by views that go with it.
+
+    All metrics are in tails then: slower to read. Return whether it is an older one. Its schema may be brought up to
+    date by others at any time, which such a connection wouldn't see.
+    """
+    is_old = 0 < _pragma(connection, "user_version") < BLOCKS_VERSION
+    if is_old:
+        connection.create_function("has_points", 2, has_points, deterministic=True)
+        for statement in _READ_AS_BLOCKS:
+            connection.execute(statement)
+    return is_old
+
+
+def is_up_to_date(connection: sqlite3.Connection) -> bool:
+    """Whether the file is of the schema that needs no views."""
+    return _pragma(connection, "user_version") >= BLOCKS_VERSION
 
 
 def require_readable(connection: sqlite3.Connection, path: object) -> None:

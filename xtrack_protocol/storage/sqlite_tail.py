@@ -28,8 +28,12 @@ DIRECT_EVENTS_A_SHAPE = 16
 """where there are so many for each shape that they come in."""
 
 TAIL_POINTS = 4096
-TAIL_POINTS_A_SERIES = 16
-"""Points in a tail that make blocks of it: at least so many, and so many for each series in it."""
+TAIL_POINTS_A_SERIES = 64
+TAIL_POINTS_ENOUGH = 65_536
+"""Points in a tail that make blocks of it: at least so many, and so many for each series in it. Where there are many
+series, so many points are enough, as who reads one of them reads the whole tail;"""
+TAIL_POINTS_A_SERIES_LEAST = 16
+"""but so many for each series there must be, or blocks aren't worth their room."""
 ENDED_POINTS_A_SERIES = 4
 """So many make blocks of the tail of a run that has ended; fewer take no more room as they are."""
 
@@ -108,7 +112,9 @@ def delete_tail(connection: sqlite3.Connection, run_key: int, upto: int | None =
 
 def is_long(entry: RunEntry) -> bool:
     """Whether the tail is to become blocks."""
-    return entry.tail >= max(TAIL_POINTS, TAIL_POINTS_A_SERIES * len(entry.tail_names))
+    names = len(entry.tail_names)
+    enough = max(TAIL_POINTS_ENOUGH, TAIL_POINTS_A_SERIES_LEAST * names)
+    return entry.tail >= max(TAIL_POINTS, min(TAIL_POINTS_A_SERIES * names, enough))
 
 
 def is_worth_blocks(entry: RunEntry) -> bool:
