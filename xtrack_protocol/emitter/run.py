@@ -20,6 +20,7 @@ from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
 from xtrack_protocol.emitter.values import NotANumber, brief, error_info, flatten_params, to_number, to_text
 from xtrack_protocol.errors import RunEnded
 from xtrack_protocol.ir import (
+    ENVELOPES,
     ActivityStatus,
     Alert,
     Artifact,
@@ -44,6 +45,10 @@ from xtrack_protocol.transport import Promise
 
 ProgressLike: TypeAlias = Progress | tuple[int, int] | tuple[int, int, str]
 """How far: (current, total) or (current, total, unit)."""
+
+_METRIC: Final = ENVELOPES["metric"]
+_METRIC_BATCH: Final = ENVELOPES["metric_batch"]
+_SMALL: Final = 2**30  # ints below it are compared faster
 
 _LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _ACTIVITIES: Final[tuple[ActivityStatus, ...]] = get_args(ActivityStatus)
@@ -76,6 +81,7 @@ class Run:
     ) -> None:
         self._out = out
         self._emit = out.emit
+        self._emit_numbers = out.emit_numbers
         self._run_id = out.stream.run_id
         self._owner = owner
         self._quiet = quiet
@@ -149,28 +155,41 @@ class Run:
             return
         try:
             if (
-                type(value) is not float
-                or type(key) is not str
-                or (step is not None and (type(step) is not int or not INT64_MIN <= step <= INT64_MAX))
-                or timestamp_us is not None
+                type(value) is float
+                and value - value == 0.0
+                and type(key) is str
+                and (step is None or (type(step) is int and (0 <= step < _SMALL or INT64_MIN <= step <= INT64_MAX)))
+                and timestamp_us is None
             ):
-                key = self._check.name("log_metric: key", key)
-                try:
-                    value = to_number(value)
-                except NotANumber as error:
-                    self._out.refuse("value", f"log_metric({key!r}): {error}. The value was not logged", error)
+                if phase is None and epoch is None and batch_size is None and dataset_size is None and agg is None:
+                    metric = Metric(self._run_id, key, value, step)
+                else:
+                    context = self._check.context(phase, batch_size, dataset_size, agg)
+                    metric = Metric(self._run_id, key, value, step, self._check.whole("epoch", epoch), context)
+                if self._emit_numbers(_METRIC, metric) is not None:
                     return
-                step = self._check.whole("step", step)
-                timestamp_us = self._check.whole("timestamp_us", timestamp_us)
-            if phase is None and batch_size is None and epoch is None and dataset_size is None and agg is None:
-                self._out.emit_metric(Metric(self._run_id, key, value, step), timestamp_us)
-                return
-            context = self._check.context(phase, batch_size, dataset_size, agg)
-            epoch = self._check.whole("epoch", epoch)
-            self._out.emit_metric(Metric(self._run_id, key, value, step, epoch, context), timestamp_us)
+            self._log_metric(key, value, step, epoch, (phase, batch_size, dataset_size, agg), timestamp_us)
         except Exception as error:  # what a Guard does, at no cost where nothing is wrong
             if not self._out.failed("log_metric", error):
                 raise
+
+    def _log_metric(
+        self, key: Any, value: Any, step: Any, epoch: Any, context: tuple[Any, Any, Any, Any], timestamp_us: Any
+    ) -> None:
+        """Log a value that may be anything."""
+        check = self._check
+        key = check.name("log_metric: key", key)
+        try:
+            number = to_number(value)
+        except NotANumber as error:
+            self._out.refuse("value", f"log_metric({key!r}): {error}. The value was not logged", error)
+            return
+        step, timestamp_us = check.whole("step", step), check.whole("timestamp_us", timestamp_us)
+        metric = Metric(
+            self._run_id, key, number, step, context=check.context(*context), epoch=check.whole("epoch", epoch)
+        )
+        if timestamp_us is not None or number - number != 0 or self._emit_numbers(_METRIC, metric) is None:
+            self._emit(metric, timestamp_us)
 
     def log_metrics(
         self,
@@ -193,9 +212,23 @@ class Run:
             return
         try:
             check = self._check
+            numbers = check.finite_floats(metrics)
+            if (
+                numbers is not None
+                and (step is None or (type(step) is int and INT64_MIN <= step <= INT64_MAX))
+                and timestamp_us is None
+            ):
+                if phase is None and epoch is None and batch_size is None and dataset_size is None and agg is None:
+                    batch = MetricBatch(self._run_id, numbers, step)
+                else:
+                    context = check.context(phase, batch_size, dataset_size, agg)
+                    batch = MetricBatch(self._run_id, numbers, step, check.whole("epoch", epoch), context)
+                if self._emit_numbers(_METRIC_BATCH, batch) is not None:
+                    return
             numbers = check.numbers("log_metrics", metrics)
             if not numbers:
                 return
+            check.learn(numbers)
             batch = MetricBatch(
                 self._run_id,
                 numbers,

@@ -44,16 +44,26 @@ _NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 _UNSYNCED_MAX: Final = 64
 """Segments that wait for a sync in the background, each with a descriptor: half a GiB, at which the kernel itself has
 long made writers wait. Those beyond are written once more by the sync."""
+_APPEND_SECONDS: Final = 1.0
 
 
 @attrs.define(eq=False)
 class _Open:
-    """A segment that this writer has written. What is before ``synced`` survives a power loss."""
+    """A segment that this writer has written: whole records up to ``end``. What is before ``synced`` survives a power
+    loss. ``fd`` is -1 where it was closed.
+    """
 
     fd: int
     path: Path
     salt: int
+    end: int = RECORDS_START
     synced: int = RECORDS_START
+
+    def close(self) -> None:
+        """Close the descriptor, once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class StreamWriter:
@@ -82,14 +92,14 @@ class StreamWriter:
         self._number = number - 1
         self._path = run_dir
         self._current: _Open | None = None
-        self._left = 0  # bytes until the next segment
+        self._writing: _Open | None = None  # what ``append`` is at, whatever has become of it meanwhile
         self._last_seq = 0
         self._closed = False
         self._unsynced: list[_Open] = []  # complete
-        self._doubtful: list[_Open] = []  # those of which a sync has failed; closed
+        self._doubtful: list[_Open] = []  # those of which a sync has failed
         self._unsynced_dirs: tuple[Path, ...] = ()
-        self._syncing = threading.RLock()  # held while waiting for a disk; only its holder closes descriptors
-        self._changing = threading.RLock()  # held for what is in memory, and for the write of a record
+        self._syncing = threading.RLock()  # held while waiting for a disk
+        self._changing = threading.RLock()  # held while it changes which segments there are
         try:
             encode_header(self._header(1, 1))
         except ValueError as error:
@@ -139,28 +149,45 @@ class StreamWriter:
     # ------------------------------------------------------------------------------------------ appending
 
     def append(self, seq: int, payload: bytes) -> None:
-        """Write one record. When this returns the event is accepted: it survives the end of this process."""
-        if self._left <= 0 and self._current and not self._background:
-            self._sync_full_segment()
-        with self._changing:
-            current = self._current
-            if current is None or self._left <= 0:
-                current = self._begin_segment(seq)
+        """Write one record. When this returns the event is accepted: it survives the end of this process.
+
+        It takes no lock. A sync that fails takes the segment away, in another thread: so this says first which one it
+        is about to write, and looks again whether it still may. Nobody closes what ``_writing`` names, nor reads its
+        records to write them once more.
+        """
+        self._writing = current = self._current
+        try:
+            if current is None or current is not self._current or current.end >= self._segment_max:
+                current = self._next_segment(seq)
             if not 0 < len(payload) <= FRAME_HARD_MAX:  # spec: RST-3.4
                 raise SpoolError(self._path, f"no record can hold {len(payload)} bytes")
             record = encode_record(seq, payload, current.salt)
             try:
                 written = os.write(current.fd, record)
-            except OSError as error:
-                raise self._failure(error, current.path) from error
-            if written != len(record):
-                self._finish_write(current, record, written)
-            self._left -= len(record)
-            self._last_seq = max(self._last_seq, seq)
+                if written != len(record):
+                    self._finish_write(current, record, written)
+            except BaseException as error:  # a signal handler may raise, too
+                self._look_at_end(current, len(record))
+                if isinstance(error, OSError):
+                    raise self._failure(error, current.path) from error
+                raise
+            current.end += len(record)
+            if seq > self._last_seq:
+                self._last_seq = seq
+        finally:
+            self._writing = None
+
+    def _next_segment(self, seq: int) -> _Open:
+        if self._current and not self._background:
+            self._sync_full_segment()
+        with self._changing:  # under which a sync would take it away again
+            self._writing = current = self._begin_segment(seq)
+        return current
 
     def _sync_full_segment(self) -> None:
         with self._changing:
             self._retire()
+        self._writing = None  # so that it can be made good at once
         with contextlib.suppress(SpoolError):  # remembered as in doubt; it doesn't stop this event
             self.sync()
 
@@ -170,19 +197,19 @@ class StreamWriter:
         self._retire()
         # A declared loss has no seq: what follows it is later than all there was. spec: RST-2
         self._current = current = self._create(seq or self._last_seq + 1)
-        self._path, self._left = current.path, self._segment_max - RECORDS_START
+        self._path = current.path
         return current
 
     def _retire(self) -> None:
         """Write no more to the present segment. It stays open until it is synced."""
-        current, self._current, self._left = self._current, None, 0
+        current, self._current = self._current, None
         if current is None:
             return
         if len(self._unsynced) < _UNSYNCED_MAX:
             self._unsynced.append(current)
         else:
             self._doubtful.append(current)
-            os.close(current.fd)
+            current.close()
 
     def _finish_write(self, current: _Open, record: bytes, written: int) -> None:
         """Write what the kernel left out, or cut off what it took."""
@@ -190,14 +217,29 @@ class StreamWriter:
         try:
             while written < len(record):
                 written += os.write(current.fd, record[written:])
-        except BaseException as error:  # a signal handler may raise here, too
+        except BaseException:  # a signal handler may raise here, too
             try:
                 os.ftruncate(current.fd, begin)
             except OSError:
-                self._retire()  # with a torn tail, which readers know for what it is
-            if isinstance(error, OSError):
-                raise self._failure(error, current.path) from error
+                self._leave(current)  # with a torn tail, which readers know for what it is
             raise
+
+    def _look_at_end(self, current: _Open, size: int) -> None:
+        """Find out where a segment ends after a call that didn't return: its record may be there all the same."""
+        try:
+            end = os.fstat(current.fd).st_size
+        except OSError:
+            end = -1
+        if end in {current.end, current.end + size}:
+            current.end = end
+        else:
+            self._leave(current)  # whatever stands there now, nothing is written behind it
+
+    def _leave(self, current: _Open) -> None:
+        """Retire a segment, where no sync has done so."""
+        with self._changing:
+            if self._current is current:
+                self._retire()
 
     def _header(self, number: int, first_seq: int) -> SegmentHeader:
         return SegmentHeader(
@@ -250,15 +292,16 @@ class StreamWriter:
             while True:
                 with self._changing:
                     segment = self._unsynced[0] if self._unsynced else self._current
-                    if segment is None:
-                        return
-                    end = os.fstat(segment.fd).st_size  # no record is half written now
-                self._sync_segment(segment, end)
+                if segment is None:
+                    return
+                self._sync_segment(segment, segment.end)
                 with self._changing:
-                    if segment is self._current or segment not in self._unsynced:  # the latter: forgotten meanwhile
+                    if segment not in self._unsynced:  # the present one; or forgotten meanwhile
                         return
+                    if segment.end > segment.synced:  # it was the present one when the sync began
+                        continue
                     self._unsynced.remove(segment)
-                os.close(segment.fd)
+                segment.close()
 
     def _sync_segment(self, segment: _Open, end: int) -> None:
         try:
@@ -267,10 +310,10 @@ class StreamWriter:
         except OSError as error:
             with self._changing:
                 if segment is self._current:
-                    self._retire()
-                if segment in self._unsynced:
+                    self._current = None
+                    self._doubtful.append(segment)
+                elif segment in self._unsynced:
                     self._unsynced.remove(segment)
-                    os.close(segment.fd)
                     self._doubtful.append(segment)
             raise SpoolError(segment.path, f"can't be made durable: {error.strerror or error}", _CURE) from error
         segment.synced = end
@@ -287,6 +330,8 @@ class StreamWriter:
     def _rescue_all(self) -> None:
         """Write once more what failed syncs have left in doubt."""
         for segment in list(self._doubtful):
+            self._await_append(segment)
+            segment.close()
             try:
                 records = _records(segment)
                 if records:
@@ -297,6 +342,18 @@ class StreamWriter:
                 problem = error.problem if isinstance(error, SpoolError) else error.strerror or error
                 raise SpoolError(segment.path, f"can't be made durable: {problem}", _CURE) from error
             self._doubtful.remove(segment)
+
+    def _await_append(self, segment: _Open) -> None:
+        """Wait until the last record of a segment in doubt is written; the call may have begun before the sync failed.
+
+        Raises SpoolError where that takes long, as on a disk that doesn't answer, or for ever, as in a signal handler
+        that has interrupted the call.
+        """
+        deadline = time.monotonic() + _APPEND_SECONDS
+        while self._writing is segment:
+            if time.monotonic() > deadline:
+                raise SpoolError(segment.path, "can't be made durable: an event is still being written to it", _CURE)
+            time.sleep(0.001)
 
     def _rescue(self, records: list[Record]) -> None:
         segment = self._create(next((record.seq for record in records if record.seq), 1))
@@ -337,9 +394,9 @@ class StreamWriter:
         self._release()
 
     def _release(self) -> None:
-        unsynced, self._unsynced, self._doubtful = self._unsynced, [], []
+        unsynced, self._unsynced, self._doubtful = [*self._unsynced, *self._doubtful], [], []
         for segment in unsynced:
-            os.close(segment.fd)
+            segment.close()
         if self._lock:
             self._lock.release()
 
