@@ -94,6 +94,9 @@ class Checks:
                 numbers[name] = to_number(value)
             except NotANumber as error:
                 self._out.refuse("value", f"{what}: {name!r}: {error}. It was left out", error)
+        if len(self._names) >= _NAMES_MAX:
+            self._names.clear()
+        self._names[len(numbers)] = [*numbers]  # for finite_floats
         return numbers
 
     def finite_floats(self, values: Any) -> dict[str, int | float] | None:
@@ -107,12 +110,6 @@ class Checks:
             if type(value) is not float:
                 return None
         return numbers if isfinite(sum(numbers.values())) else None
-
-    def learn(self, numbers: dict[str, int | float]) -> None:
-        """Remember names that were checked, for ``finite_floats``."""
-        if len(self._names) >= _NAMES_MAX:
-            self._names.clear()
-        self._names[len(numbers)] = [*numbers]
 
     def context(self, phase: Any, batch_size: Any, dataset_size: Any, agg: Any) -> MetricContext | None:
         """Return a metric's context; None where there is none."""

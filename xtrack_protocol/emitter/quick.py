@@ -1,5 +1,5 @@
-"""What every logged event asks first, at the least cost: is this the process that opened the stream, and whose turn is
-it?
+"""What every logged number needs, at the least cost: whether this is the process that opened the stream, and whose turn
+it is.
 """
 
 from __future__ import annotations
@@ -77,4 +77,5 @@ class TurnLock(_thread.RLock):  # type: ignore[misc]  # final for type checkers 
     ``lock.acquire()`` and ``try`` would leave the lock taken for ever. To read a property written in C is no call.
     """
 
+    __slots__ = ()
     taken = property(_thread.RLock.acquire)

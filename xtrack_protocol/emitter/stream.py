@@ -12,7 +12,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from time import time_ns
 from typing import Final
 
 import attrs
@@ -94,7 +96,7 @@ class StreamEmitter:
         self._forks: dict[int, threading.RLock] = {}
         self._pid = os.getpid()
         self._begin(stream)
-        transport.open(StreamInfo(stream=stream, warn=self.warn))
+        transport.open(StreamInfo(stream=stream, warn=self.warn, lock=self._lock))
         self._here = new_mark()
 
     def _begin(self, stream: StreamId) -> None:
@@ -103,6 +105,8 @@ class StreamEmitter:
         self._worker_id = stream.worker_id or None
         self._session_id = stream.session_id
         self._lock = TurnLock()
+        self._put: Callable[[int, bytes], bool] | None = None
+        """A shorter way than the transport's ``send``."""
         self._busy = False
         """Whether an event is on its way out; for good, once the last one is."""
         self._is_finished = False
@@ -150,7 +154,7 @@ class StreamEmitter:
     # ------------------------------------------------------------------------------------------ emitting
 
     def emit_numbers(self, kind: type[Envelope], payload: Metric | MetricBatch) -> bool | None:
-        """Emit numbers that JSON has a form for, now; return as ``emit``, or None where they are no such event.
+        """Emit finite numbers, now; return as ``emit``, or None where they turn out to be no event as they are.
 
         It is :meth:`emit` without what such an event never needs, in one piece, for it is what a training emits most.
         """
@@ -164,18 +168,22 @@ class StreamEmitter:
             try:
                 self._busy = True
                 seq = self._seq + 1
-                when = time.time_ns() // 1000
+                when = time_ns() // 1000
                 try:
                     encoded = _encode_json(kind(1, EventMeta(seq, when, self._worker_id, self._session_id), payload))
                 except (ValueError, TypeError):  # a lone surrogate in a name, as a rule
                     return None
-                if len(encoded) > FRAME_MAX_EMIT:
-                    return self._emit_too_large(payload, when)
                 self._seq = seq  # as in _send
                 try:
-                    if self._lost:
-                        self._declare_lost()
-                    self._transport.send(seq, encoded)
+                    put = self._put
+                    if put is None or not put(seq, encoded):
+                        if len(encoded) > FRAME_MAX_EMIT:
+                            self._seq = seq - 1  # nothing was taken
+                            return self._emit_too_large(payload, when)
+                        if self._lost:
+                            self._declare_lost()
+                        self._transport.send(seq, encoded)
+                        self._put = self._transport.shortcut()
                 except BaseException as error:  # noqa: BLE001 - as in _send
                     return self._not_taken(seq, error)
                 self._accepted_bytes += len(encoded)
@@ -313,6 +321,7 @@ class StreamEmitter:
     def _not_taken(self, seq: int, error: BaseException) -> bool:
         """Remember that an event is lost, to declare it; return False, or raise what must be raised."""
         self._lost = (self._lost[0] if self._lost else seq, seq)
+        self._put = None  # which declares no losses
         if not isinstance(error, Exception):
             self._doubtful += 1
             raise error  # Ctrl-C; if the event did go out, its declared loss does no harm. spec: STR-7
@@ -438,7 +447,7 @@ class StreamEmitter:
             if self.is_open:
                 return  # another thread of this child was quicker
             try:
-                self._transport.open(StreamInfo(stream=self.stream, warn=self.warn))
+                self._transport.open(StreamInfo(stream=self.stream, warn=self.warn, lock=self._lock))
             except XTrackError as error:
                 self._here = new_mark()  # once is enough: its events are dropped, and counted
                 if self._strict:

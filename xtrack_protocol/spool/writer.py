@@ -19,15 +19,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-import attrs
-
 from xtrack_protocol.errors import SpoolError
 from xtrack_protocol.limits import FRAME_HARD_MAX, SEGMENT_MAX
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool.durable import sync_dir, sync_file
 from xtrack_protocol.spool.layout import lock_path, make_private_dir, segment_path
 from xtrack_protocol.spool.locks import FileLock
-from xtrack_protocol.wire import RECORDS_START, Record, RecordDecoder, SegmentHeader, encode_header, encode_record
+from xtrack_protocol.spool.pen import Pen
+from xtrack_protocol.wire import Record, RecordDecoder, SegmentHeader, encode_header, encode_record
 
 _FLAGS: Final = (
     os.O_WRONLY
@@ -47,25 +46,6 @@ long made writers wait. Those beyond are written once more by the sync."""
 _APPEND_SECONDS: Final = 1.0
 
 
-@attrs.define(eq=False)
-class _Open:
-    """A segment that this writer has written: whole records up to ``end``. What is before ``synced`` survives a power
-    loss. ``fd`` is -1 where it was closed.
-    """
-
-    fd: int
-    path: Path
-    salt: int
-    end: int = RECORDS_START
-    synced: int = RECORDS_START
-
-    def close(self) -> None:
-        """Close the descriptor, once."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
 class StreamWriter:
     """Appends records to a stream's segments. One writer a stream; callers serialise their calls.
 
@@ -73,6 +53,7 @@ class StreamWriter:
     Raises SpoolError, naming the path and the cure, where the spool can't be written. ``live`` takes the lock that
     tells readers that the emitter lives; who only files away events of another emitter doesn't. ``background``: another
     thread calls ``sync`` all along, so that ``append`` never waits for the disk, also where a segment is full.
+    ``lock``: a re-entrant lock that is held by whoever writes; who uses the ``pen`` gives it.
     """
 
     def __init__(
@@ -82,6 +63,7 @@ class StreamWriter:
         *,
         live: bool = True,
         background: bool = False,
+        lock: threading.RLock | None = None,
         segment_max: int = SEGMENT_MAX,
         number: int = 1,
     ) -> None:
@@ -91,15 +73,15 @@ class StreamWriter:
         self._segment_max = segment_max
         self._number = number - 1
         self._path = run_dir
-        self._current: _Open | None = None
-        self._writing: _Open | None = None  # what ``append`` is at, whatever has become of it meanwhile
+        self._current: Pen | None = None
         self._last_seq = 0
         self._closed = False
-        self._unsynced: list[_Open] = []  # complete
-        self._doubtful: list[_Open] = []  # those of which a sync has failed
+        self._unsynced: list[Pen] = []  # complete
+        self._doubtful: list[Pen] = []  # those of which a sync has failed
         self._unsynced_dirs: tuple[Path, ...] = ()
         self._syncing = threading.RLock()  # held while waiting for a disk
         self._changing = threading.RLock()  # held while it changes which segments there are
+        self._appending = lock or threading.RLock()  # held for the write of a record; taken before the one above
         try:
             encode_header(self._header(1, 1))
         except ValueError as error:
@@ -149,49 +131,38 @@ class StreamWriter:
     # ------------------------------------------------------------------------------------------ appending
 
     def append(self, seq: int, payload: bytes) -> None:
-        """Write one record. When this returns the event is accepted: it survives the end of this process.
-
-        It takes no lock. A sync that fails takes the segment away, in another thread: so this says first which one it
-        is about to write, and looks again whether it still may. Nobody closes what ``_writing`` names, nor reads its
-        records to write them once more.
-        """
-        self._writing = current = self._current
-        try:
-            if current is None or current is not self._current or current.end >= self._segment_max:
-                current = self._next_segment(seq)
-            if not 0 < len(payload) <= FRAME_HARD_MAX:  # spec: RST-3.4
-                raise SpoolError(self._path, f"no record can hold {len(payload)} bytes")
-            record = encode_record(seq, payload, current.salt)
-            try:
-                written = os.write(current.fd, record)
-                if written != len(record):
-                    self._finish_write(current, record, written)
-            except BaseException as error:  # a signal handler may raise, too
-                self._look_at_end(current, len(record))
-                if isinstance(error, OSError):
-                    raise self._failure(error, current.path) from error
-                raise
-            current.end += len(record)
-            if seq > self._last_seq:
-                self._last_seq = seq
-        finally:
-            self._writing = None
-
-    def _next_segment(self, seq: int) -> _Open:
-        if self._current and not self._background:
+        """Write one record. When this returns the event is accepted: it survives the end of this process."""
+        if not 0 < len(payload) <= FRAME_HARD_MAX:  # spec: RST-3.4
+            raise SpoolError(self._path, f"no record can hold {len(payload)} bytes")
+        pen = self._current
+        if pen is not None and pen.end >= pen.limit and not self._background:
             self._sync_full_segment()
-        with self._changing:  # under which a sync would take it away again
-            self._writing = current = self._begin_segment(seq)
-        return current
+        with self._appending:
+            while True:
+                pen = self._current
+                if pen is None or pen.end >= pen.limit:
+                    with self._changing:
+                        pen = self._begin_segment(seq)
+                try:
+                    pen.write(encode_record(seq, payload, pen.salt))
+                except OSError as error:
+                    if pen.fd < 0 and not self._closed:
+                        continue  # a sync has failed in the meantime, and withdrawn the segment
+                    raise self._failure(error, pen.path) from error
+                pen.last_seq = max(pen.last_seq, seq)
+                return
+
+    def pen(self) -> Pen | None:
+        """Return the segment being written, for those who write to it themselves (``Pen.put``), if there is one."""
+        return self._current
 
     def _sync_full_segment(self) -> None:
         with self._changing:
             self._retire()
-        self._writing = None  # so that it can be made good at once
         with contextlib.suppress(SpoolError):  # remembered as in doubt; it doesn't stop this event
             self.sync()
 
-    def _begin_segment(self, seq: int) -> _Open:
+    def _begin_segment(self, seq: int) -> Pen:
         if self._closed:
             raise SpoolError(self._run_dir, "the writer is closed")
         self._retire()
@@ -205,41 +176,12 @@ class StreamWriter:
         current, self._current = self._current, None
         if current is None:
             return
+        self._last_seq = max(self._last_seq, current.last_seq)
         if len(self._unsynced) < _UNSYNCED_MAX:
             self._unsynced.append(current)
         else:
             self._doubtful.append(current)
             current.close()
-
-    def _finish_write(self, current: _Open, record: bytes, written: int) -> None:
-        """Write what the kernel left out, or cut off what it took."""
-        begin = os.fstat(current.fd).st_size - written
-        try:
-            while written < len(record):
-                written += os.write(current.fd, record[written:])
-        except BaseException:  # a signal handler may raise here, too
-            try:
-                os.ftruncate(current.fd, begin)
-            except OSError:
-                self._leave(current)  # with a torn tail, which readers know for what it is
-            raise
-
-    def _look_at_end(self, current: _Open, size: int) -> None:
-        """Find out where a segment ends after a call that didn't return: its record may be there all the same."""
-        try:
-            end = os.fstat(current.fd).st_size
-        except OSError:
-            end = -1
-        if end in {current.end, current.end + size}:
-            current.end = end
-        else:
-            self._leave(current)  # whatever stands there now, nothing is written behind it
-
-    def _leave(self, current: _Open) -> None:
-        """Retire a segment, where no sync has done so."""
-        with self._changing:
-            if self._current is current:
-                self._retire()
 
     def _header(self, number: int, first_seq: int) -> SegmentHeader:
         return SegmentHeader(
@@ -252,7 +194,7 @@ class StreamWriter:
             salt=os.urandom(4).hex(),
         )
 
-    def _create(self, first_seq: int) -> _Open:
+    def _create(self, first_seq: int) -> Pen:
         """Create the next segment with its header, or nothing. Two threads may do so at once."""
         number = self._number
         while True:
@@ -278,7 +220,7 @@ class StreamWriter:
             with self._changing:
                 self._number = max(self._number, number)
                 self._unsynced_dirs = (self._run_dir, *self._unsynced_dirs[1:])
-            return _Open(fd, path, header.salt_value)
+            return Pen(fd, path, header.salt_value, self._segment_max)
 
     # ------------------------------------------------------------------------------------------ syncing
 
@@ -303,14 +245,16 @@ class StreamWriter:
                     self._unsynced.remove(segment)
                 segment.close()
 
-    def _sync_segment(self, segment: _Open, end: int) -> None:
+    def _sync_segment(self, segment: Pen, end: int) -> None:
         try:
             if end > segment.synced or self._unsynced_dirs:
                 self._wait_for_disk(segment.fd)
         except OSError as error:
             with self._changing:
                 if segment is self._current:
+                    segment.withdraw()  # another thread may be writing to it
                     self._current = None
+                    self._last_seq = max(self._last_seq, segment.last_seq)
                     self._doubtful.append(segment)
                 elif segment in self._unsynced:
                     self._unsynced.remove(segment)
@@ -331,7 +275,6 @@ class StreamWriter:
         """Write once more what failed syncs have left in doubt."""
         for segment in list(self._doubtful):
             self._await_append(segment)
-            segment.close()
             try:
                 records = _records(segment)
                 if records:
@@ -343,17 +286,22 @@ class StreamWriter:
                 raise SpoolError(segment.path, f"can't be made durable: {problem}", _CURE) from error
             self._doubtful.remove(segment)
 
-    def _await_append(self, segment: _Open) -> None:
-        """Wait until the last record of a segment in doubt is written; the call may have begun before the sync failed.
+    def _await_append(self, segment: Pen) -> None:
+        """Close a segment in doubt when nobody writes to it any more; a call may have begun before the sync failed.
 
-        Raises SpoolError where that takes long, as on a disk that doesn't answer, or for ever, as in a signal handler
-        that has interrupted the call.
+        Raises SpoolError where that takes long, as on a disk that doesn't answer, or would take for ever: in a signal
+        handler that has interrupted the call.
         """
-        deadline = time.monotonic() + _APPEND_SECONDS
-        while self._writing is segment:
-            if time.monotonic() > deadline:
-                raise SpoolError(segment.path, "can't be made durable: an event is still being written to it", _CURE)
-            time.sleep(0.001)
+        lock = self._appending
+        if lock._is_owned() and not self._closed:  # type: ignore[attr-defined]  # noqa: SLF001 - as threading does
+            raise SpoolError(segment.path, "can't be made durable in the middle of a call that writes", _CURE)
+        if not lock.acquire(timeout=_APPEND_SECONDS):
+            raise SpoolError(segment.path, "can't be made durable while an event is being written", _CURE)
+        try:
+            segment.close()
+            self._last_seq = max(self._last_seq, segment.last_seq)
+        finally:
+            lock.release()
 
     def _rescue(self, records: list[Record]) -> None:
         segment = self._create(next((record.seq for record in records if record.seq), 1))
@@ -364,10 +312,10 @@ class StreamWriter:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._wait_for_disk(segment.fd)
         except BaseException:
-            os.close(segment.fd)
+            segment.close()
             segment.path.unlink(missing_ok=True)  # it holds nothing that isn't elsewhere; the next sync begins again
             raise
-        os.close(segment.fd)
+        segment.close()
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -388,7 +336,7 @@ class StreamWriter:
     def forget(self) -> None:
         """Close everything as it is, and write nothing: for a forked child, whose parent goes on writing."""
         # A thread that doesn't exist in this child may hold them.
-        self._changing, self._syncing = threading.RLock(), threading.RLock()
+        self._changing, self._syncing, self._appending = threading.RLock(), threading.RLock(), threading.RLock()
         self._closed = True
         self._retire()
         self._release()
@@ -407,7 +355,7 @@ class StreamWriter:
         return SpoolError(path, f"can't be written: {error.strerror or error}", _CURE)
 
 
-def _records(segment: _Open) -> list[Record]:
+def _records(segment: Pen) -> list[Record]:
     """Return the records in doubt that can still be read, from the kernel's memory as a rule."""
     decoder = RecordDecoder(segment.salt, segment.synced)
     with segment.path.open("rb") as file:

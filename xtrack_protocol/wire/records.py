@@ -42,10 +42,10 @@ _U32 = _Layout(">I")
 _HEAD = _Layout(">4sIq")
 _HEAD_SIZE: Final = 20  # with its CRC
 _pack_u32 = _U32.pack
-_pack_head = _HEAD.pack
+pack_record_head = _HEAD.pack
 
 _PACKED_MAX: Final = 1024
-_packs: Final[dict[int, Callable[..., bytes]]] = {}
+record_packs: Final[dict[int, Callable[..., bytes]]] = {}
 """What makes a record of a payload of so many bytes, in one call; of those that training scripts emit all the time."""
 
 
@@ -168,13 +168,13 @@ def _without_nulls(value: Any) -> Any:
 def encode_record(seq: int, payload: bytes, salt: int) -> bytes:
     """Return the record of ``payload``, an encoded envelope of that ``seq``. spec: RST-3"""
     size = len(payload)
-    head = _pack_head(RECORD_MAGIC, size, seq)
+    head = pack_record_head(RECORD_MAGIC, size, seq)
     head_crc = crc32(head, salt)
-    pack = _packs.get(size)
+    pack = record_packs.get(size)
     if pack is None:
         if size >= _PACKED_MAX:
             return b"".join((head, _pack_u32(head_crc), payload, _pack_u32(crc32(payload, head_crc))))
-        pack = _packs[size] = _Layout(f">16sI{size}sI").pack
+        pack = record_packs[size] = _Layout(f">16sI{size}sI").pack
     return pack(head, head_crc, payload, crc32(payload, head_crc))
 
 
