@@ -94,9 +94,10 @@ class Checks:
                 numbers[name] = to_number(value)
             except NotANumber as error:
                 self._out.refuse("value", f"{what}: {name!r}: {error}. It was left out", error)
-        if len(self._names) >= _NAMES_MAX:
-            self._names.clear()
-        self._names[len(numbers)] = [*numbers]  # for finite_floats
+        if numbers:
+            if len(self._names) >= _NAMES_MAX:
+                self._names.clear()
+            self._names[len(numbers)] = [*numbers]  # for finite_floats
         return numbers
 
     def finite_floats(self, values: Any) -> dict[str, int | float] | None:
