@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from time import time_ns
 from typing import Final
 
 import attrs
@@ -168,7 +167,7 @@ class StreamEmitter:
             try:
                 self._busy = True
                 seq = self._seq + 1
-                when = time_ns() // 1000
+                when = time.time_ns() // 1000
                 try:
                     encoded = _encode_json(kind(1, EventMeta(seq, when, self._worker_id, self._session_id), payload))
                 except (ValueError, TypeError):  # a lone surrogate in a name, as a rule
