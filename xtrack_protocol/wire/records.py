@@ -44,7 +44,7 @@ _HEAD_SIZE: Final = 20  # with its CRC
 _pack_u32 = _U32.pack
 pack_record_head = _HEAD.pack
 
-_PACKED_MAX: Final = 1024
+_PACKED_MAX: Final = 2048
 record_packs: Final[dict[int, Callable[..., bytes]]] = {}
 """What makes a record of a payload of so many bytes, in one call; of those that training scripts emit all the time."""
 
