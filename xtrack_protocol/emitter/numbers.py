@@ -65,7 +65,8 @@ class NumberLog:
             and not self._ended
         ):
             try:
-                if self._emit_numbers(_METRIC, Metric(self._run_id, key, value, step)) is not None:
+                emit = self._emit_numbers  # called like this, it is found faster
+                if emit(_METRIC, Metric(self._run_id, key, value, step)) is not None:
                     return
             except Exception as error:  # what a Guard does, at no cost where nothing is wrong
                 if not self._out.failed("log_metric", error):
