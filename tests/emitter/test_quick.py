@@ -107,9 +107,9 @@ def test_ctrl_c_anywhere_leaves_the_turn_to_others(spool: Any, batch: bool) -> N
     thread.start()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     raised = 0
-    deadline = time.monotonic() + 0.7
+    deadline = time.monotonic() + 30
     try:
-        while time.monotonic() < deadline:
+        while raised < 200 and time.monotonic() < deadline:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.0003 * ((raised * 7919) % 101) / 101)
                 for step in range(1000):
@@ -124,7 +124,7 @@ def test_ctrl_c_anywhere_leaves_the_turn_to_others(spool: Any, batch: bool) -> N
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert raised > 50
+    assert raised >= 200
     count = logged[0]
     time.sleep(0.2)
     assert logged[0] > count, "the lock was left taken"
