@@ -17,7 +17,8 @@ SETTINGS = "settings.py"
 DESCRIPTOR = "        fd = self._fd\n        if fd is None:\n"
 VARIABLE = "        if environ.get(variable):\n"
 CHILD = "self._begin(StreamId(self.stream.run_id, self.stream.worker_id, new_session_id()))"
-LOCKED = "        with self._lock:\n            if self._busy:\n                return self.emit(metric, "
+LOCKED = "        lock.taken  # noqa: B018 - takes it\n        try:\n            if self._busy:\n"
+QUICKLY_NUMBERED = "                self._seq = seq  # as in _send\n"
 NUMBERED = "        self._seq = seq\n        try:\n"
 ALLOWED = """        if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
         and not _SECRET_NAME.search(name)
@@ -163,7 +164,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     ),
     "emitter-child-is-no-worker": ((STREAM, CHILD, CHILD.replace("self.stream.worker_id", '""')),),
     "emitter-numbers-without-a-lock": (
-        (STREAM, LOCKED, LOCKED.replace("with self._lock", "if True").replace("self._busy", "False")),
+        (STREAM, LOCKED, "        try:\n            if False:\n"),
+        (STREAM, "            lock.release()\n", "            pass\n"),
+        (STREAM, QUICKLY_NUMBERED, f"                time.sleep(0.0005)\n{QUICKLY_NUMBERED}"),
         (STREAM, NUMBERED, f"        time.sleep(0.0005)\n{NUMBERED}"),
     ),
     "emitter-passes-over-ranks-in-silence": (

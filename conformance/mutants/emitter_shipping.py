@@ -79,7 +79,11 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-shares-a-file": (
         (FILE, "        if not lock.acquire():\n            return False\n", "        lock.acquire()\n"),
     ),
-    "emitter-forks-by-hooks-alone": ((STREAM, "import os\n", HOOKED),),
+    "emitter-forks-by-hooks-alone": (
+        (STREAM, "import os\n", HOOKED),
+        ("emitter/quick.py", "import os\n", HOOKED),
+        ("emitter/quick.py", "_wiped_page() or _ByPid()", "_ByPid()"),
+    ),
     "emitter-imports-a-framework": ((RANKS, ALONE, f"{LOADED}{ALONE}"),),
     "emitter-trusts-anybody": (
         (TLS, TRUSTED, f"{TRUSTED}        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n"),
@@ -179,16 +183,21 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-forces-in-each-call": (
         (LOCAL, "            self._writer.append(seq, payload)\n        except",
          "            self._writer.append(seq, payload)\n            self._writer.sync()\n        except"),
+        (LOCAL, "        return pen.put if pen else None\n", "        return None\n"),
     ),
     "emitter-forces-full-segments-in-calls": (
-        (LOCAL, "stream, background=True)", "stream, background=False)"),
+        (LOCAL, "stream, background=True, lock", "stream, background=False, lock"),
     ),
     "emitter-never-durable": (
         (LOCAL, "        return True\n\n    def make_room", "        return False\n\n    def make_room"),
     ),
     "emitter-stops-after-a-failed-disk": (
-        (WRITER, "                if segment is self._current:\n                    self._retire()\n",
-         "                self._retire()\n                self._closed = True\n"),
+        (WRITER, "                if segment is self._current:\n                    segment.withdraw()",
+         """                segment.withdraw()
+                self._retire()
+                self._closed = True
+                if segment is self._current:
+                    segment.withdraw()"""),
     ),
     "emitter-leaves-room-always": (
         (LOCAL, "Reserve(self._dir.root) if self.is_buffer else None", "Reserve(self._dir.root)"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,7 @@ from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 _T = TypeVar("_T", bound=str)
 
 _CONTEXTS_MAX: Final = 256
+_NAMES_MAX: Final = 64
 _PLAIN: Final = frozenset({str, int, type(None)})
 
 
@@ -57,6 +59,7 @@ class Checks:
 
     def __init__(self, out: StreamEmitter) -> None:
         self._out = out
+        self._names: dict[int, list[str]] = {}
         self._contexts: dict[tuple[str | None, int | None, int | None, str | None], MetricContext] = {}
 
     def name(self, what: str, value: Any) -> str:
@@ -92,7 +95,23 @@ class Checks:
                 numbers[name] = to_number(value)
             except NotANumber as error:
                 self._out.refuse("value", f"{what}: {name!r}: {error}. It was left out", error)
+        if numbers:
+            if len(self._names) >= _NAMES_MAX:
+                self._names.clear()
+            self._names[len(numbers)] = [*numbers]  # for finite_floats
         return numbers
+
+    def finite_floats(self, values: Any) -> dict[str, int | float] | None:
+        """Return a copy of what is nothing but finite floats under names that were checked before; None for others."""
+        if type(values) is not dict:
+            return None
+        numbers: dict[str, int | float] = values.copy()  # at one moment: another thread may go on filling it
+        if [*numbers] != self._names.get(len(numbers)):
+            return None
+        for value in numbers.values():
+            if type(value) is not float:
+                return None
+        return numbers if isfinite(sum(numbers.values())) else None
 
     def context(self, phase: Any, batch_size: Any, dataset_size: Any, agg: Any) -> MetricContext | None:
         """Return a metric's context; None where there is none."""

@@ -12,19 +12,18 @@ from typing import Any, Final, NoReturn, TypeAlias, get_args
 from typing_extensions import Self
 
 from xtrack_protocol.emitter import exits
-from xtrack_protocol.emitter.checks import Checks, Guard
+from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.commands import CommandCallback, CommandQueue
 from xtrack_protocol.emitter.ending import delivered_text, end_seconds, left_text, wait_for_collector
 from xtrack_protocol.emitter.files import FileFacts, measure
+from xtrack_protocol.emitter.numbers import NumberLog
 from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
-from xtrack_protocol.emitter.values import NotANumber, brief, error_info, flatten_params, to_number, to_text
-from xtrack_protocol.errors import RunEnded
+from xtrack_protocol.emitter.values import brief, error_info, flatten_params, to_text
 from xtrack_protocol.ir.control import Command
 from xtrack_protocol.ir.files import Artifact, Checkpoint, UploadStrategy
 from xtrack_protocol.ir.lifecycle import ActivityStatus, EndStatus, ErrorInfo, Progress, RunEnd, StatusUpdate, Tags
 from xtrack_protocol.ir.messages import Alert, LogEntry, LogLevel
-from xtrack_protocol.ir.values import Metric, MetricBatch, Param, Summary
-from xtrack_protocol.limits import INT64_MAX, INT64_MIN
+from xtrack_protocol.ir.values import Param, Summary
 from xtrack_protocol.transport.base import Promise
 
 ProgressLike: TypeAlias = Progress | tuple[int, int] | tuple[int, int, str]
@@ -37,7 +36,7 @@ _UPLOADS: Final[tuple[UploadStrategy, ...]] = get_args(UploadStrategy)
 _PROMISES: Final[tuple[Promise, ...]] = get_args(Promise)
 
 
-class Run:
+class Run(NumberLog):
     """A run that is being tracked. Made by ``Tracker.start_run``, or by ``Tracker.attach`` for one that is there.
 
     May be used from any thread, and in forked children, which get streams of their own. When a ``log_*`` call
@@ -59,19 +58,15 @@ class Run:
         hint: str,
         end_timeout: float,
     ) -> None:
-        self._out = out
-        self._emit = out.emit
-        self._run_id = out.stream.run_id
+        super().__init__(out)
         self._owner = owner
         self._quiet = quiet
         self._hint = hint
         self._end_timeout = end_timeout
         self._pid = os.getpid()
         self._started = time.monotonic()
-        self._ended = False
         self._ending: Final = threading.Lock()  # taken once, by the first end(), and never given back
         self._is_kept = self._is_acked = False
-        self._check = Checks(out)
         self._commands = CommandQueue(out)
         self.resume_checkpoint = resume_checkpoint
         """The checkpoint to go on from, where XTRACK_RESUME_CHECKPOINT names one."""
@@ -109,89 +104,7 @@ class Run:
         """How many events this session has logged: the last seq given out."""
         return self._out.seq
 
-    # ------------------------------------------------------------------------------------------ numbers
-
-    def log_metric(
-        self,
-        key: str,
-        value: Any,
-        step: int | None = None,
-        *,
-        epoch: int | None = None,
-        phase: str | None = None,
-        batch_size: int | None = None,
-        dataset_size: int | None = None,
-        agg: str | None = None,
-        timestamp_us: int | None = None,
-    ) -> None:
-        """Log one value of a series: any number, NaN and infinities included, or a scalar of numpy, torch or JAX.
-
-        ``phase``: train, val, test, or other text. ``timestamp_us``: microseconds since the Unix epoch; default now.
-        spec: EVT-METRIC-1
-        """
-        if self._ended:
-            self._complain_ended("log_metric")
-            return
-        try:
-            if (
-                type(value) is not float
-                or type(key) is not str
-                or (step is not None and (type(step) is not int or not INT64_MIN <= step <= INT64_MAX))
-                or timestamp_us is not None
-            ):
-                key = self._check.name("log_metric: key", key)
-                try:
-                    value = to_number(value)
-                except NotANumber as error:
-                    self._out.refuse("value", f"log_metric({key!r}): {error}. The value was not logged", error)
-                    return
-                step = self._check.whole("step", step)
-                timestamp_us = self._check.whole("timestamp_us", timestamp_us)
-            if phase is None and batch_size is None and epoch is None and dataset_size is None and agg is None:
-                self._out.emit_metric(Metric(self._run_id, key, value, step), timestamp_us)
-                return
-            context = self._check.context(phase, batch_size, dataset_size, agg)
-            epoch = self._check.whole("epoch", epoch)
-            self._out.emit_metric(Metric(self._run_id, key, value, step, epoch, context), timestamp_us)
-        except Exception as error:  # what a Guard does, at no cost where nothing is wrong
-            if not self._out.failed("log_metric", error):
-                raise
-
-    def log_metrics(
-        self,
-        metrics: Mapping[str, Any],
-        step: int | None = None,
-        *,
-        epoch: int | None = None,
-        phase: str | None = None,
-        batch_size: int | None = None,
-        dataset_size: int | None = None,
-        agg: str | None = None,
-        timestamp_us: int | None = None,
-    ) -> None:
-        """Log several series' values at one step, as one event. A value that is no number is left out, and warned of.
-
-        spec: EVT-METRIC_BATCH-1
-        """
-        if self._ended:
-            self._complain_ended("log_metrics")
-            return
-        try:
-            check = self._check
-            numbers = check.numbers("log_metrics", metrics)
-            if not numbers:
-                return
-            batch = MetricBatch(
-                self._run_id,
-                numbers,
-                check.whole("step", step),
-                check.whole("epoch", epoch),
-                check.context(phase, batch_size, dataset_size, agg),
-            )
-            self._emit(batch, check.whole("timestamp_us", timestamp_us))
-        except Exception as error:  # as in log_metric
-            if not self._out.failed("log_metrics", error):
-                raise
+    # ---------------------------------------------------------------------------------------- numbers, params, tags
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set final or best values, shown with the run. Of each name the last one counts. spec: EVT-SUMMARY-1"""
@@ -200,8 +113,6 @@ class Run:
                 numbers = self._check.numbers("summary", values)
                 if numbers:
                     self._emit(Summary(self._run_id, numbers))
-
-    # ------------------------------------------------------------------------------------------ params and tags
 
     def log_param(self, key: str, value: Any) -> None:
         """Log a hyperparameter; a mapping is logged leaf by leaf under dotted names. The last value counts.
@@ -513,10 +424,6 @@ class Run:
         if self._ended:
             self._complain_ended(call)
         return not self._ended
-
-    def _complain_ended(self, call: str) -> None:
-        error = RunEnded(self._run_id, call)
-        self._out.refuse("ended", str(error), error)
 
 
 def _is_wanted(checksum: str | bool | None) -> bool | None:

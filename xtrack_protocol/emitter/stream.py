@@ -12,12 +12,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from xtrack_protocol._value import Value
+from xtrack_protocol.emitter.quick import NOWHERE, TurnLock, new_mark
 from xtrack_protocol.emitter.shrink import shrink, split_batch
 from xtrack_protocol.emitter.values import describe, to_text
 from xtrack_protocol.errors import EncodeError, TransportError, XTrackError
@@ -35,7 +37,7 @@ from xtrack_protocol.wire.codec import encode
 
 _WARN_SECONDS: Final = 60.0
 
-_METRIC = type(Envelope.of(Metric("", "", 0), seq=1, timestamp_us=0))
+_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class RunStats(Value, frozen=True, kw_only=True):
@@ -87,15 +89,17 @@ class StreamEmitter:
         self._forks: dict[int, threading.RLock] = {}
         self._pid = os.getpid()
         self._begin(stream)
-        transport.open(StreamInfo(stream=stream, warn=self.warn))
-        self._emitting_pid = self._pid
+        transport.open(StreamInfo(stream=stream, warn=self.warn, lock=self._lock))
+        self._here = new_mark()
 
     def _begin(self, stream: StreamId) -> None:
         """Be new, in this process. The locks too: a forked child's may be held by threads that don't exist there."""
         self.stream = stream
         self._worker_id = stream.worker_id or None
         self._session_id = stream.session_id
-        self._lock = threading.RLock()
+        self._lock = TurnLock()
+        self._put: Callable[[int, bytes], bool] | None = None
+        """A shorter way than the transport's ``send``."""
         self._busy = False
         """Whether an event is on its way out; for good, once the last one is."""
         self._is_finished = False
@@ -106,8 +110,8 @@ class StreamEmitter:
         self._warned: dict[str, tuple[int, float]] = {}
         self._warning = threading.RLock()
         self._raised: BaseException | None = None
-        self._emitting_pid = 0
-        """The process whose stream is open; another one than ``_pid`` in a forked child that hasn't logged yet."""
+        self._here = NOWHERE
+        """The process whose stream is open; none in a forked child that hasn't logged yet."""
         self._pid = os.getpid()
 
     # ------------------------------------------------------------------------------------------ what is asked
@@ -125,7 +129,7 @@ class StreamEmitter:
     @property
     def is_open(self) -> bool:
         """Whether this process has opened a stream: a forked child hasn't before its first event."""
-        return os.getpid() == self._emitting_pid
+        return self._here[0] != 0
 
     def stats(self) -> RunStats:
         """Return the counts so far, of this process."""
@@ -142,28 +146,47 @@ class StreamEmitter:
 
     # ------------------------------------------------------------------------------------------ emitting
 
-    def emit_metric(self, metric: Metric, timestamp_us: int | None) -> bool:
-        """Emit a metric: :meth:`emit` without what a metric hardly ever needs, for it is what a training emits most."""
-        if os.getpid() != self._emitting_pid:
+    def emit_numbers(self, kind: type[Envelope], payload: Metric | MetricBatch) -> bool | None:
+        """Emit finite numbers, now; return as ``emit``, or None where they turn out to be no event as they are.
+
+        It is :meth:`emit` without what such an event never needs, in one piece, for it is what a training emits most.
+        """
+        if not self._here[0]:
             self._enter_child()
-        with self._lock:
+        lock = self._lock
+        lock.taken  # noqa: B018 - takes it
+        try:
             if self._busy:
-                return self.emit(metric, timestamp_us)
+                return self.emit(payload)
             try:
                 self._busy = True
                 seq = self._seq + 1
-                when = time.time_ns() // 1000 if timestamp_us is None else timestamp_us
+                when = time.time_ns() // 1000
                 try:
-                    payload = encode(_METRIC(1, EventMeta(seq, when, self._worker_id, self._session_id), metric))
-                except EncodeError:  # a lone surrogate in the name, as a rule
-                    return self._emit(msgspec.structs.replace(metric, key=to_text(metric.key)), when)
-                if len(payload) > FRAME_MAX_EMIT:
-                    return self._emit_too_large(metric, when)
-                return self._send(seq, payload)
+                    encoded = _encode_json(kind(1, EventMeta(seq, when, self._worker_id, self._session_id), payload))
+                except (ValueError, TypeError):  # a lone surrogate in a name, as a rule
+                    return None
+                self._seq = seq  # as in _send
+                try:
+                    put = self._put
+                    if put is None or not put(seq, encoded):
+                        if len(encoded) > FRAME_MAX_EMIT:
+                            self._seq = seq - 1  # nothing was taken
+                            return self._emit_too_large(payload, when)
+                        if self._lost:
+                            self._declare_lost()
+                        self._transport.send(seq, encoded)
+                        self._put = self._transport.shortcut()
+                except BaseException as error:  # noqa: BLE001 - as in _send
+                    return self._not_taken(seq, error)
+                self._accepted_bytes += len(encoded)
+                return True
             finally:
                 self._busy = self._is_finished
                 if self._deferred:
                     self._emit_deferred()
+        finally:
+            lock.release()
 
     def emit(self, payload: Payload, timestamp_us: int | None = None) -> bool:
         """Emit one event; return whether the transport took it.
@@ -171,7 +194,7 @@ class StreamEmitter:
         A signal handler, or a finalizer, may log in the middle of this thread's logging. Its event waits until the
         one that it interrupted is out; True then says that it is in line.
         """
-        if os.getpid() != self._emitting_pid:
+        if not self._here[0]:
             self._enter_child()
         with self._lock:
             when = now_us() if timestamp_us is None else timestamp_us
@@ -291,6 +314,7 @@ class StreamEmitter:
     def _not_taken(self, seq: int, error: BaseException) -> bool:
         """Remember that an event is lost, to declare it; return False, or raise what must be raised."""
         self._lost = (self._lost[0] if self._lost else seq, seq)
+        self._put = None  # which declares no losses
         if not isinstance(error, Exception):
             self._doubtful += 1
             raise error  # Ctrl-C; if the event did go out, its declared loss does no harm. spec: STR-7
@@ -416,15 +440,15 @@ class StreamEmitter:
             if self.is_open:
                 return  # another thread of this child was quicker
             try:
-                self._transport.open(StreamInfo(stream=self.stream, warn=self.warn))
+                self._transport.open(StreamInfo(stream=self.stream, warn=self.warn, lock=self._lock))
             except XTrackError as error:
-                self._emitting_pid = self._pid  # once is enough: its events are dropped, and counted
+                self._here = new_mark()  # once is enough: its events are dropped, and counted
                 if self._strict:
                     self._raised = error
                     raise
                 self.warn("child", f"a forked child's events are lost: {error}")
                 return
-            self._emitting_pid = self._pid
+            self._here = new_mark()
             self.emit(RunStart(self.stream.run_id, sub=True))
 
 

@@ -19,16 +19,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from xtrack_protocol.errors import SpoolError
 from xtrack_protocol.limits import FRAME_HARD_MAX, SEGMENT_MAX
 from xtrack_protocol.session.streams import StreamId
 from xtrack_protocol.spool.durable import sync_dir, sync_file
 from xtrack_protocol.spool.layout import lock_path, make_private_dir, segment_path
 from xtrack_protocol.spool.locks import FileLock
+from xtrack_protocol.spool.pen import Pen
 from xtrack_protocol.wire.records import (
-    RECORDS_START,
     Record,
     RecordDecoder,
     SegmentHeader,
@@ -51,15 +49,7 @@ _NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 _UNSYNCED_MAX: Final = 64
 """Segments that wait for a sync in the background, each with a descriptor: half a GiB, at which the kernel itself has
 long made writers wait. Those beyond are written once more by the sync."""
-
-
-class _Open(msgspec.Struct, eq=False):
-    """A segment that this writer has written. What is before ``synced`` survives a power loss."""
-
-    fd: int
-    path: Path
-    salt: int
-    synced: int = RECORDS_START
+_APPEND_SECONDS: Final = 1.0
 
 
 class StreamWriter:
@@ -69,6 +59,7 @@ class StreamWriter:
     Raises SpoolError, naming the path and the cure, where the spool can't be written. ``live`` takes the lock that
     tells readers that the emitter lives; who only files away events of another emitter doesn't. ``background``: another
     thread calls ``sync`` all along, so that ``append`` never waits for the disk, also where a segment is full.
+    ``lock``: a re-entrant lock that is held by whoever writes; who uses the ``pen`` gives it.
     """
 
     def __init__(
@@ -78,6 +69,7 @@ class StreamWriter:
         *,
         live: bool = True,
         background: bool = False,
+        lock: threading.RLock | None = None,
         segment_max: int = SEGMENT_MAX,
         number: int = 1,
     ) -> None:
@@ -87,15 +79,15 @@ class StreamWriter:
         self._segment_max = segment_max
         self._number = number - 1
         self._path = run_dir
-        self._current: _Open | None = None
-        self._left = 0  # bytes until the next segment
+        self._current: Pen | None = None
         self._last_seq = 0
         self._closed = False
-        self._unsynced: list[_Open] = []  # complete
-        self._doubtful: list[_Open] = []  # those of which a sync has failed; closed
+        self._unsynced: list[Pen] = []  # complete
+        self._doubtful: list[Pen] = []  # those of which a sync has failed
         self._unsynced_dirs: tuple[Path, ...] = ()
-        self._syncing = threading.RLock()  # held while waiting for a disk; only its holder closes descriptors
-        self._changing = threading.RLock()  # held for what is in memory, and for the write of a record
+        self._syncing = threading.RLock()  # held while waiting for a disk
+        self._changing = threading.RLock()  # held while it changes which segments there are
+        self._appending = lock or threading.RLock()  # held for the write of a record; taken before the one above
         try:
             encode_header(self._header(1, 1))
         except ValueError as error:
@@ -146,23 +138,29 @@ class StreamWriter:
 
     def append(self, seq: int, payload: bytes) -> None:
         """Write one record. When this returns the event is accepted: it survives the end of this process."""
-        if self._left <= 0 and self._current and not self._background:
+        if not 0 < len(payload) <= FRAME_HARD_MAX:  # spec: RST-3.4
+            raise SpoolError(self._path, f"no record can hold {len(payload)} bytes")
+        pen = self._current
+        if pen is not None and pen.end >= pen.limit and not self._background:
             self._sync_full_segment()
-        with self._changing:
-            current = self._current
-            if current is None or self._left <= 0:
-                current = self._begin_segment(seq)
-            if not 0 < len(payload) <= FRAME_HARD_MAX:  # spec: RST-3.4
-                raise SpoolError(self._path, f"no record can hold {len(payload)} bytes")
-            record = encode_record(seq, payload, current.salt)
-            try:
-                written = os.write(current.fd, record)
-            except OSError as error:
-                raise self._failure(error, current.path) from error
-            if written != len(record):
-                self._finish_write(current, record, written)
-            self._left -= len(record)
-            self._last_seq = max(self._last_seq, seq)
+        with self._appending:
+            while True:
+                pen = self._current
+                if pen is None or pen.end >= pen.limit:
+                    with self._changing:
+                        pen = self._begin_segment(seq)
+                try:
+                    pen.write(encode_record(seq, payload, pen.salt))
+                except OSError as error:
+                    if pen.fd < 0 and not self._closed:
+                        continue  # a sync has failed in the meantime, and withdrawn the segment
+                    raise self._failure(error, pen.path) from error
+                pen.last_seq = max(pen.last_seq, seq)
+                return
+
+    def pen(self) -> Pen | None:
+        """Return the segment being written, for those who write to it themselves (``Pen.put``), if there is one."""
+        return self._current
 
     def _sync_full_segment(self) -> None:
         with self._changing:
@@ -170,40 +168,26 @@ class StreamWriter:
         with contextlib.suppress(SpoolError):  # remembered as in doubt; it doesn't stop this event
             self.sync()
 
-    def _begin_segment(self, seq: int) -> _Open:
+    def _begin_segment(self, seq: int) -> Pen:
         if self._closed:
             raise SpoolError(self._run_dir, "the writer is closed")
         self._retire()
         # A declared loss has no seq: what follows it is later than all there was. spec: RST-2
         self._current = current = self._create(seq or self._last_seq + 1)
-        self._path, self._left = current.path, self._segment_max - RECORDS_START
+        self._path = current.path
         return current
 
     def _retire(self) -> None:
         """Write no more to the present segment. It stays open until it is synced."""
-        current, self._current, self._left = self._current, None, 0
+        current, self._current = self._current, None
         if current is None:
             return
+        self._last_seq = max(self._last_seq, current.last_seq)
         if len(self._unsynced) < _UNSYNCED_MAX:
             self._unsynced.append(current)
         else:
             self._doubtful.append(current)
-            os.close(current.fd)
-
-    def _finish_write(self, current: _Open, record: bytes, written: int) -> None:
-        """Write what the kernel left out, or cut off what it took."""
-        begin = os.fstat(current.fd).st_size - written
-        try:
-            while written < len(record):
-                written += os.write(current.fd, record[written:])
-        except BaseException as error:  # a signal handler may raise here, too
-            try:
-                os.ftruncate(current.fd, begin)
-            except OSError:
-                self._retire()  # with a torn tail, which readers know for what it is
-            if isinstance(error, OSError):
-                raise self._failure(error, current.path) from error
-            raise
+            current.close()
 
     def _header(self, number: int, first_seq: int) -> SegmentHeader:
         return SegmentHeader(
@@ -216,7 +200,7 @@ class StreamWriter:
             salt=os.urandom(4).hex(),
         )
 
-    def _create(self, first_seq: int) -> _Open:
+    def _create(self, first_seq: int) -> Pen:
         """Create the next segment with its header, or nothing. Two threads may do so at once."""
         number = self._number
         while True:
@@ -242,7 +226,7 @@ class StreamWriter:
             with self._changing:
                 self._number = max(self._number, number)
                 self._unsynced_dirs = (self._run_dir, *self._unsynced_dirs[1:])
-            return _Open(fd, path, header.salt_value)
+            return Pen(fd, path, header.salt_value, self._segment_max)
 
     # ------------------------------------------------------------------------------------------ syncing
 
@@ -256,27 +240,30 @@ class StreamWriter:
             while True:
                 with self._changing:
                     segment = self._unsynced[0] if self._unsynced else self._current
-                    if segment is None:
-                        return
-                    end = os.fstat(segment.fd).st_size  # no record is half written now
-                self._sync_segment(segment, end)
+                if segment is None:
+                    return
+                self._sync_segment(segment, segment.end)
                 with self._changing:
-                    if segment is self._current or segment not in self._unsynced:  # the latter: forgotten meanwhile
+                    if segment not in self._unsynced:  # the present one; or forgotten meanwhile
                         return
+                    if segment.end > segment.synced:  # it was the present one when the sync began
+                        continue
                     self._unsynced.remove(segment)
-                os.close(segment.fd)
+                segment.close()
 
-    def _sync_segment(self, segment: _Open, end: int) -> None:
+    def _sync_segment(self, segment: Pen, end: int) -> None:
         try:
             if end > segment.synced or self._unsynced_dirs:
                 self._wait_for_disk(segment.fd)
         except OSError as error:
             with self._changing:
                 if segment is self._current:
-                    self._retire()
-                if segment in self._unsynced:
+                    segment.withdraw()  # another thread may be writing to it
+                    self._current = None
+                    self._last_seq = max(self._last_seq, segment.last_seq)
+                    self._doubtful.append(segment)
+                elif segment in self._unsynced:
                     self._unsynced.remove(segment)
-                    os.close(segment.fd)
                     self._doubtful.append(segment)
             raise SpoolError(segment.path, f"can't be made durable: {error.strerror or error}", _CURE) from error
         segment.synced = end
@@ -293,6 +280,7 @@ class StreamWriter:
     def _rescue_all(self) -> None:
         """Write once more what failed syncs have left in doubt."""
         for segment in list(self._doubtful):
+            self._await_append(segment)
             try:
                 records = _records(segment)
                 if records:
@@ -304,6 +292,23 @@ class StreamWriter:
                 raise SpoolError(segment.path, f"can't be made durable: {problem}", _CURE) from error
             self._doubtful.remove(segment)
 
+    def _await_append(self, segment: Pen) -> None:
+        """Close a segment in doubt when nobody writes to it any more; a call may have begun before the sync failed.
+
+        Raises SpoolError where that takes long, as on a disk that doesn't answer, or would take for ever: in a signal
+        handler that has interrupted the call.
+        """
+        lock = self._appending
+        if lock._is_owned() and not self._closed:  # type: ignore[attr-defined]  # noqa: SLF001 - as threading does
+            raise SpoolError(segment.path, "can't be made durable in the middle of a call that writes", _CURE)
+        if not lock.acquire(timeout=_APPEND_SECONDS):
+            raise SpoolError(segment.path, "can't be made durable while an event is being written", _CURE)
+        try:
+            segment.close()
+            self._last_seq = max(self._last_seq, segment.last_seq)
+        finally:
+            lock.release()
+
     def _rescue(self, records: list[Record]) -> None:
         segment = self._create(next((record.seq for record in records if record.seq), 1))
         try:
@@ -313,10 +318,10 @@ class StreamWriter:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._wait_for_disk(segment.fd)
         except BaseException:
-            os.close(segment.fd)
+            segment.close()
             segment.path.unlink(missing_ok=True)  # it holds nothing that isn't elsewhere; the next sync begins again
             raise
-        os.close(segment.fd)
+        segment.close()
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -337,15 +342,15 @@ class StreamWriter:
     def forget(self) -> None:
         """Close everything as it is, and write nothing: for a forked child, whose parent goes on writing."""
         # A thread that doesn't exist in this child may hold them.
-        self._changing, self._syncing = threading.RLock(), threading.RLock()
+        self._changing, self._syncing, self._appending = threading.RLock(), threading.RLock(), threading.RLock()
         self._closed = True
         self._retire()
         self._release()
 
     def _release(self) -> None:
-        unsynced, self._unsynced, self._doubtful = self._unsynced, [], []
+        unsynced, self._unsynced, self._doubtful = [*self._unsynced, *self._doubtful], [], []
         for segment in unsynced:
-            os.close(segment.fd)
+            segment.close()
         if self._lock:
             self._lock.release()
 
@@ -356,7 +361,7 @@ class StreamWriter:
         return SpoolError(path, f"can't be written: {error.strerror or error}", _CURE)
 
 
-def _records(segment: _Open) -> list[Record]:
+def _records(segment: Pen) -> list[Record]:
     """Return the records in doubt that can still be read, from the kernel's memory as a rule."""
     decoder = RecordDecoder(segment.salt, segment.synced)
     with segment.path.open("rb") as file:

@@ -177,6 +177,25 @@ class TransportContract:
         if self.keeps_events:
             assert self.read_back(transport) == [b"in time"]
 
+    def test_a_shortcut_does_what_send_does(self) -> None:
+        """In turn with ``send``, whatever it takes or leaves, and nothing after the close."""
+        sent = [*payloads(300), b"x" * 5000, b"the last"]
+        lock = threading.RLock()
+        transport = self.make_transport()
+        transport.open(StreamInfo(stream=stream_info().stream, lock=lock))
+        put = None
+        with lock:
+            for seq, payload in enumerate(sent, 1):
+                if put is None or seq % 5 == 0 or not put(seq, payload):
+                    transport.send(seq, payload)
+                    put = transport.shortcut()
+        transport.close()
+        with lock:
+            assert put is None or not put(len(sent) + 1, b"late")
+        assert transport.shortcut() is None
+        if self.keeps_events:
+            assert self.read_back(transport) == sent
+
     def test_close_may_be_called_twice_and_without_open(self) -> None:
         self.make_transport().close()
         transport = self.make_transport()

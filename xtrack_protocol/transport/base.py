@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, TypeAlias
 
@@ -27,12 +28,14 @@ class StreamInfo(Value, frozen=True, kw_only=True):
     """The stream that a transport is opened for, and where it goes on.
 
     ``warn``: takes a kind and a text, for what goes wrong where no call is there to raise from (a background thread).
-    It may be called from any thread, writes a line a minute of each kind, and never raises.
+    It may be called from any thread, writes a line a minute of each kind, and never raises. ``lock``: the re-entrant
+    lock that is held during each call of ``send``, where there is one.
     """
 
     stream: StreamId
     first_seq: int = 1
     warn: Callable[[str, str], None] = _quietly
+    lock: threading.RLock | None = None
 
 
 class Delivery(Value, frozen=True, kw_only=True):
@@ -93,6 +96,14 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def send(self, seq: int, payload: bytes) -> None:
         """Take one event: its seq, and its encoded envelope without a length."""
+
+    def shortcut(self) -> Callable[[int, bytes], bool] | None:
+        """Return what does the same as ``send``, in less time, until it returns False or this transport closes.
+
+        False says that nothing was taken, and ``send`` has to be called. It is called as ``send`` is, and raises what a
+        signal handler does. None, the default: there is none at the moment.
+        """
+        return None
 
     def send_control(self, payload: bytes) -> bool:  # noqa: ARG002 - for transports with a way back
         """Send a control event (an answer to a command); return whether there is a way for it."""

@@ -53,7 +53,7 @@ class LocalTransport(Transport):
         try:
             if self._dir.tombstone(stream.run_id).exists():
                 raise TransportError(self.address, f"run {stream.run_id!r} was deleted here", "Choose another run id")
-            self._writer = StreamWriter(self._dir.run_dir(stream.run_id), stream, background=True)
+            self._writer = StreamWriter(self._dir.run_dir(stream.run_id), stream, background=True, lock=info.lock)
         except (OSError, ValueError) as error:
             raise _transport_error(error, self.address) from error
         self._warn = info.warn
@@ -73,6 +73,13 @@ class LocalTransport(Transport):
             if self._on_full != "block" or not is_full(error):
                 raise _transport_error(error, self.address) from error
             self._send_when_there_is_room(self._writer, seq, payload, error)
+
+    def shortcut(self) -> Callable[[int, bytes], bool] | None:
+        """The segment itself, where nothing but a write is to be done. A subclass whose ``send`` does more has none."""
+        if self._writer is None or self._reserve is not None or type(self).send is not LocalTransport.send:
+            return None
+        pen = self._writer.pen()
+        return pen.put if pen else None
 
     def _send_when_there_is_room(self, writer: StreamWriter, seq: int, payload: bytes, error: SpoolError) -> None:
         """Wait for others to make room: the script has chosen that over a loss. spec: DLV-7"""

@@ -42,9 +42,13 @@ _HEAD = _Layout(">4sIq")
 _CHECKED_HEAD = _Layout(">4sIqI")
 _HEAD_SIZE: Final = 20  # with its CRC
 _pack_u32 = _U32.pack
-_pack_head = _HEAD.pack
+pack_record_head = _HEAD.pack
 _unpack_u32_from = _U32.unpack_from
 _unpack_head_from = _CHECKED_HEAD.unpack_from
+
+_PACKED_MAX: Final = 2048
+record_packs: Final[dict[int, Callable[..., bytes]]] = {}
+"""What makes a record of a payload of so many bytes, in one call; of those that training scripts emit all the time."""
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -165,9 +169,15 @@ def _without_nulls(value: Any) -> Any:
 
 def encode_record(seq: int, payload: bytes, salt: int) -> bytes:
     """Return the record of ``payload``, an encoded envelope of that ``seq``. spec: RST-3"""
-    head = _pack_head(RECORD_MAGIC, len(payload), seq)
+    size = len(payload)
+    head = pack_record_head(RECORD_MAGIC, size, seq)
     head_crc = crc32(head, salt)
-    return b"".join((head, _pack_u32(head_crc), payload, _pack_u32(crc32(payload, head_crc))))
+    pack = record_packs.get(size)
+    if pack is None:
+        if size >= _PACKED_MAX:
+            return b"".join((head, _pack_u32(head_crc), payload, _pack_u32(crc32(payload, head_crc))))
+        pack = record_packs[size] = _Layout(f">16sI{size}sI").pack
+    return pack(head, head_crc, payload, crc32(payload, head_crc))
 
 
 class RecordDecoder:
