@@ -21,15 +21,15 @@ _lazy _value errors limits settings
 ir ir._slots ir.control ir.envelope ir.files ir.identity ir.lifecycle ir.messages ir.values
 wire wire.codec wire.records
 session session.published session.streams
-spool spool.durable spool.layout spool.locks spool.mailbox spool.room spool.segment spool.syncing spool.writer
+spool spool.durable spool.layout spool.locks spool.mailbox spool.pen spool.room spool.segment spool.syncing spool.writer
 transport transport.base transport.local transport.open
 emitter emitter.checks emitter.commands emitter.current emitter.ending emitter.exits emitter.files emitter.ranks
-emitter.run emitter.shrink emitter.stream emitter.surroundings emitter.tracker emitter.values
+emitter.numbers emitter.quick emitter.run emitter.shrink emitter.stream emitter.surroundings emitter.tracker emitter.values
 """
 """All that a run needs on the default transport. What comes in addition is paid for by each start of each training:
 it belongs to where it is needed first, in the thread that calls."""
 
-OTHERS = {"_weakrefset", "atexit", "fcntl", "msvcrt", "struct", "_struct", "weakref", "zlib"}
+OTHERS = {"_weakrefset", "atexit", "fcntl", "mmap", "msvcrt", "struct", "_struct", "weakref", "zlib"}
 """What it needs beside msgspec and pathlib, and what these bring."""
 
 RUN = """

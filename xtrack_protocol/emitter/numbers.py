@@ -76,16 +76,16 @@ class NumberLog:
 
     def _log_metric(
         self,
-        key: Any,
+        key: str,
         value: Any,
-        step: Any = None,
+        step: int | None = None,
         *,
-        epoch: Any = None,
-        phase: Any = None,
-        batch_size: Any = None,
-        dataset_size: Any = None,
-        agg: Any = None,
-        timestamp_us: Any = None,
+        epoch: int | None = None,
+        phase: str | None = None,
+        batch_size: int | None = None,
+        dataset_size: int | None = None,
+        agg: str | None = None,
+        timestamp_us: int | None = None,
     ) -> None:
         """Log a value that may be anything, with all that may be said of it."""
         if self._ended:
@@ -133,15 +133,15 @@ class NumberLog:
 
     def _log_metrics(
         self,
-        metrics: Any,
-        step: Any = None,
+        metrics: Mapping[str, Any],
+        step: int | None = None,
         *,
-        epoch: Any = None,
-        phase: Any = None,
-        batch_size: Any = None,
-        dataset_size: Any = None,
-        agg: Any = None,
-        timestamp_us: Any = None,
+        epoch: int | None = None,
+        phase: str | None = None,
+        batch_size: int | None = None,
+        dataset_size: int | None = None,
+        agg: str | None = None,
+        timestamp_us: int | None = None,
     ) -> None:
         """Log what should be names with numbers, with all that may be said of it."""
         if self._ended:
@@ -170,6 +170,8 @@ class NumberLog:
     # A wrong argument's name is told as of the call that the script has made.
     _log_metric.__qualname__ = "Run.log_metric"
     _log_metrics.__qualname__ = "Run.log_metrics"
+    # What ``help`` and editors show.
+    vars(log_metric)["__wrapped__"], vars(log_metrics)["__wrapped__"] = _log_metric, _log_metrics
 
     def _complain_ended(self, call: str) -> None:
         error = RunEnded(self._run_id, call)
