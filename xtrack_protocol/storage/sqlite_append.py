@@ -89,6 +89,8 @@ class Batch:
         self._grew = False
         self._positions: Sequence[int] = ()
         self._received: Sequence[int] = ()
+        self._received_at_us: int | None = None
+        """When all events of the batch were received, where it was at once."""
         self._conflicts: list[int] = []
 
     # -------------------------------------------------------------------------------------- what comes in
@@ -136,6 +138,7 @@ class Batch:
         for batch, begin, end in zip(batches, begins, ends, strict=True):
             ranges.setdefault(batch.stream, []).append(range(begin, end))
             received += [batch.received_at_us] * (end - begin)
+        self._received_at_us = batches[0].received_at_us if len(batches) == 1 else None
         dropped: set[StreamId] = set()
         for stream, own in ranges.items():
             if not self._add(stream, own[0] if len(own) == 1 else list(chain(*own)), envelopes, raws):
@@ -452,7 +455,7 @@ class Batch:
         positions, received = self._positions, self._received
         if len(places) < len(positions):
             positions, received = [positions[n] for n in places], [received[n] for n in places]
-        return Loose(positions, received, raws, envelopes, columns)
+        return Loose(positions, received, raws, envelopes, columns, self._received_at_us)
 
 
 def _has_use(envelope: Envelope) -> bool:
