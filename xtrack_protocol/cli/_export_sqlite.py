@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from math import isnan
 from pathlib import Path
@@ -89,10 +89,9 @@ def write_sqlite(source: Storage, run_id: str, path: Path) -> int:
         return database.total_changes
 
 
-def _insert(database: sqlite3.Connection, table: str, rows: Any) -> None:
-    for row in rows:
-        marks = ", ".join("?" * len(row))
-        database.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own names
+def _insert(database: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    marks = ", ".join("?" * len(database.execute(f"PRAGMA table_info({table})").fetchall()))
+    database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
 
 def _time(timestamp_us: int | None) -> str | None:

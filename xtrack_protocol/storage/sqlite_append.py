@@ -14,15 +14,14 @@ from itertools import accumulate, chain, compress
 from operator import itemgetter
 from typing import Any, Final
 
-import attrs
-
-from xtrack_protocol.ir import ENVELOPES, Envelope, Payload, RunEnd, RunId, RunStart, Skip, Tags
-from xtrack_protocol.runs import Columns, Shape, gather
+from xtrack_protocol.ir import ENVELOPES, Envelope, RunEnd, RunId, Skip
+from xtrack_protocol.runs import Columns, gather
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.storage import sqlite_tail
 from xtrack_protocol.storage.answers import content_digest, points_of, same_content
 from xtrack_protocol.storage.base import AppendResult, Incoming, StreamEvents, StreamResult
 from xtrack_protocol.storage.sqlite_blocks import locate
+from xtrack_protocol.storage.sqlite_parts import Part, RunInBatch, count_tail, grouped, has_use, pick
 from xtrack_protocol.storage.sqlite_rows import (
     METRIC,
     find_run_row,
@@ -32,7 +31,7 @@ from xtrack_protocol.storage.sqlite_rows import (
     pack,
     use_experiment,
 )
-from xtrack_protocol.storage.sqlite_runs import COLUMN_EVENTS, RunCache, RunEntry, load_run, refold, save_evicted
+from xtrack_protocol.storage.sqlite_runs import COLUMN_EVENTS, RunCache, load_run, refold, save_evicted
 from xtrack_protocol.storage.sqlite_tail import Loose
 from xtrack_protocol.storage.sqlite_write import ensure_stream, write_run
 from xtrack_protocol.wire import is_control
@@ -51,26 +50,6 @@ _INSERT_EVENT: Final = (
 _METRICS: Final = frozenset({ENVELOPES["metric"], ENVELOPES["metric_batch"]})
 
 
-@attrs.define(eq=False)
-class _Part:
-    """What a batch holds of one stream. Places are those in its own lists, but for ``places``: in the batch."""
-
-    run: _RunInBatch
-    stream: StreamId
-    places: Sequence[int]
-    envelopes: Sequence[Envelope]
-    raws: Sequence[bytes]
-    stream_key: int = 0
-    new: Sequence[int] = ()
-    """In order."""
-    columns: list[Columns] = attrs.field(factory=list)
-    """New metric events, where they were taken together."""
-    rows: Sequence[int] = ()
-    """All other new events."""
-    repeated: Sequence[int] = ()
-    """Events whose seq was known."""
-
-
 class Batch:
     """One batch on its way into the tables."""
 
@@ -82,13 +61,15 @@ class Batch:
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         self._position: int = row[0] if row else 0
         self._before = self._position
-        self._runs: dict[str, _RunInBatch | None] = {}
-        self._parts: list[_Part] = []
+        self._runs: dict[str, RunInBatch | None] = {}
+        self._parts: list[Part] = []
         self._experiments: set[str] = set()
         self._rows: list[tuple[Any, ...]] = []
         self._grew = False
         self._positions: Sequence[int] = ()
         self._received: Sequence[int] = ()
+        self._received_at_us: int | None = None
+        """When all events of the batch were received, where it was at once."""
         self._conflicts: list[int] = []
 
     # -------------------------------------------------------------------------------------- what comes in
@@ -103,11 +84,11 @@ class Batch:
         if streams and streams.count(streams[0]) == len(streams):
             places[streams[0]] = range(len(streams))
         else:
-            places = _grouped(streams)
+            places = grouped(streams)
         dropped = 0
         for stream, own in places.items():
             if not self._add(stream, own, envelopes, raws):
-                dropped += sum(_has_use(envelopes[n]) for n in own)
+                dropped += sum(has_use(envelopes[n]) for n in own)
         is_new = self._store([item.received_at_us for item in batch])
         if is_new is None:
             stored: tuple[int, ...] = tuple(range(len(batch)))
@@ -136,6 +117,7 @@ class Batch:
         for batch, begin, end in zip(batches, begins, ends, strict=True):
             ranges.setdefault(batch.stream, []).append(range(begin, end))
             received += [batch.received_at_us] * (end - begin)
+        self._received_at_us = batches[0].received_at_us if len(batches) == 1 else None
         dropped: set[StreamId] = set()
         for stream, own in ranges.items():
             if not self._add(stream, own[0] if len(own) == 1 else list(chain(*own)), envelopes, raws):
@@ -163,20 +145,20 @@ class Batch:
         if len(places) < len(envelopes):
             envelopes, raws = [envelopes[n] for n in places], [raws[n] for n in places]
         if not _METRICS.issuperset(map(type, envelopes)):
-            kept = [n for n, one in enumerate(envelopes) if _has_use(one)]
+            kept = [n for n, one in enumerate(envelopes) if has_use(one)]
             if len(kept) < len(envelopes):
-                places, envelopes, raws = _pick(kept, places, envelopes, raws)
+                places, envelopes, raws = pick(kept, places, envelopes, raws)
         if not places:  # what is passed over doesn't even make a run known
             return True
         run = self._run(stream.run_id)
         if run is None:
             return False
-        part = _Part(run, stream, places, envelopes, raws)
+        part = Part(run, stream, places, envelopes, raws)
         self._parts.append(part)
         run.parts.append(part)
         return True
 
-    def _run(self, run_id: str) -> _RunInBatch | None:
+    def _run(self, run_id: str) -> RunInBatch | None:
         """Return a run; None for a deleted one."""
         try:
             return self._runs[run_id]
@@ -189,7 +171,7 @@ class Batch:
             entry = load_run(self._connection, self._path, row, self._cache.get(row[0]))
             self._grew = self._grew or self._cache.get(entry.run_key) is None
             self._cache.put(entry)
-            found = _RunInBatch(entry)
+            found = RunInBatch(entry)
         self._runs[run_id] = found
         return found
 
@@ -220,7 +202,7 @@ class Batch:
         self._write()
         return is_new
 
-    def _fold_one_by_one(self, part: _Part) -> None:
+    def _fold_one_by_one(self, part: Part) -> None:
         reducer = part.run.entry.reducer
         new, repeated = [], []
         for place, envelope in enumerate(part.envelopes):
@@ -233,7 +215,7 @@ class Batch:
         part.new = part.rows = new
         part.repeated = repeated
 
-    def _fold_together(self, part: _Part) -> None:
+    def _fold_together(self, part: Part) -> None:
         reducer, envelopes = part.run.entry.reducer, part.envelopes
         columns = gather(envelopes)
         if len(columns) == 1 and len(columns[0]) == len(envelopes):
@@ -272,14 +254,14 @@ class Batch:
             for one in columns:
                 one.places = [new[n] for n in one.places]
 
-    def _skip(self, part: _Part, place: int, payload: Skip) -> None:
+    def _skip(self, part: Part, place: int, payload: Skip) -> None:
         """Close a range of seqs that are lost for good. spec: STR-7"""
         entry = part.run.entry
         if payload.first > payload.last or not entry.reducer.apply(part.stream, part.envelopes[place]):
             return
         part.run.skips.append((ensure_stream(self._connection, entry, part.stream), payload, part, place))
 
-    def _note(self, part: _Part) -> None:
+    def _note(self, part: Part) -> None:
         """Note what the new events of a stream may change beside the fold."""
         run, stream = part.run, part.stream
         if part.new:
@@ -308,7 +290,7 @@ class Batch:
 
     def _compare_repeated(self) -> None:
         """Keep those events aside, once, whose seq was taken by one with other content. spec: STR-5"""
-        found: list[tuple[int, _Part, int]] = []
+        found: list[tuple[int, Part, int]] = []
         for part in self._parts:
             if not part.repeated:
                 continue
@@ -376,7 +358,7 @@ class Batch:
         if not cursor.rowcount:
             self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (self._position,))
 
-    def _write_skips(self, run: _RunInBatch) -> None:
+    def _write_skips(self, run: RunInBatch) -> None:
         self._connection.executemany(
             "INSERT OR IGNORE INTO skips (stream_key, first, last, received_at_us, raw) VALUES (?, ?, ?, ?, ?)",
             [
@@ -385,7 +367,7 @@ class Batch:
             ],
         )
 
-    def _write_events(self, run: _RunInBatch) -> None:
+    def _write_events(self, run: RunInBatch) -> None:
         """Put the new events of a run where they belong: into rows, packed together, or into blocks."""
         connection, entry = self._connection, run.entry
         series_before = len(entry.series)
@@ -393,7 +375,7 @@ class Batch:
         events = sum(map(len, columns))
         together: list[tuple[int, Loose]] = []
         is_direct = events >= sqlite_tail.DIRECT_EVENTS and events >= sqlite_tail.DIRECT_EVENTS_A_SHAPE * len(columns)
-        packed: list[tuple[_Part, Loose]] = []
+        packed: list[tuple[Part, Loose]] = []
         for part in run.parts:
             rows = part.rows
             if is_direct:
@@ -414,18 +396,18 @@ class Batch:
             chunk = max(loose.positions[-1] for _, loose in packed)
             for part, loose in packed:
                 for one in part.columns:
-                    _count_tail(connection, entry, one.shape.names, len(one))
+                    count_tail(connection, entry, one.shape.names, len(one))
                 sqlite_tail.insert_packed(connection, entry, part.stream_key, chunk, loose)
         run.grew = len(entry.series) > series_before
 
-    def _add_rows(self, part: _Part, rows: Sequence[int]) -> None:
+    def _add_rows(self, part: Part, rows: Sequence[int]) -> None:
         entry, stream_key = part.run.entry, part.stream_key
         for place in rows:
             in_batch, envelope = part.places[place], part.envelopes[place]
             payload = envelope.payload
             kind = kind_of(payload)
             if kind == METRIC:
-                _count_tail(self._connection, entry, [name for name, _ in points_of(payload)], 1)
+                count_tail(self._connection, entry, [name for name, _ in points_of(payload)], 1)
             packed, data = pack(part.raws[place])
             self._rows.append(
                 (
@@ -440,78 +422,16 @@ class Batch:
                 )
             )
 
-    def _loose(self, part: _Part, others: Sequence[int]) -> Loose:
+    def _loose(self, part: Part, others: Sequence[int]) -> Loose:
         """Return the metric events of a part. ``others``: those that are in no columns."""
         envelopes, raws, places = part.envelopes, part.raws, part.places
         columns: list[Columns] | None = part.columns
         count = sum(map(len, part.columns))
         if others or count < len(envelopes):
             own = sorted(chain(others, *(one.places for one in part.columns)))
-            places, envelopes, raws = _pick(own, places, envelopes, raws)
+            places, envelopes, raws = pick(own, places, envelopes, raws)
             columns = None
         positions, received = self._positions, self._received
         if len(places) < len(positions):
             positions, received = [positions[n] for n in places], [received[n] for n in places]
-        return Loose(positions, received, raws, envelopes, columns)
-
-
-def _has_use(envelope: Envelope) -> bool:
-    """Whether an envelope is an event of a run, or closes a range of a stream. spec: CTL-1"""
-    return isinstance(envelope.payload, Skip) or not is_control(envelope)
-
-
-def _pick(
-    which: Sequence[int], places: Sequence[int], envelopes: Sequence[Envelope], raws: Sequence[bytes]
-) -> tuple[list[int], list[Envelope], list[bytes]]:
-    return [places[n] for n in which], [envelopes[n] for n in which], [raws[n] for n in which]
-
-
-def _grouped(streams: Sequence[StreamId]) -> dict[StreamId, Sequence[int]]:
-    """Return the places of each stream."""
-    found: dict[StreamId, list[int]] = {}
-    for place, stream in enumerate(streams):
-        found.setdefault(stream, []).append(place)
-    return dict(found)
-
-
-def _count_tail(connection: sqlite3.Connection, entry: RunEntry, names: Sequence[str], events: int) -> None:
-    """Count what comes to the tail, and make its series known."""
-    entry.tail += events * len(names)
-    for name in names:
-        if name not in entry.tail_names:
-            entry.tail_names.add(name)
-            sqlite_tail.ensure_series(connection, entry, name)
-
-
-class _RunInBatch:
-    """What a batch does to one run."""
-
-    def __init__(self, entry: RunEntry) -> None:
-        self.entry = entry
-        self.parts: list[_Part] = []
-        self.skips: list[tuple[int, Skip, _Part, int]] = []
-        self.events = 0
-        self.rows = 0
-        """How many of the events were taken one by one."""
-        self.identity = False
-        """Whether name, experiment, parent, start or tags may be others now."""
-        self.latest_ts: int | None = None
-        self.grew = False
-        """Whether it has more series now."""
-
-    def note(self, stream: StreamId, said: Payload | Shape, first_ts: int, last_ts: int) -> None:
-        """Note what events may change in the columns that runs are searched by."""
-        if self.latest_ts is None or last_ts > self.latest_ts:
-            self.latest_ts = last_ts
-        lowest = self.entry.lowest_ts
-        if first_ts < lowest.get(stream, first_ts + 1):
-            lowest[stream] = first_ts
-            self.identity = True
-        if isinstance(said, (RunStart, Tags)):
-            self.identity = True
-        run_id = getattr(said, "run_id", None)
-        if isinstance(run_id, RunId):
-            # As long as all events name the same experiment and parent, which of them is the last makes no difference.
-            identities, own = self.entry.identities, (run_id.experiment_id, run_id.parent_run_id)
-            self.identity = self.identity or own not in identities or len(identities) > 1
-            identities.add(own)
+        return Loose(positions, received, raws, envelopes, columns, self._received_at_us)

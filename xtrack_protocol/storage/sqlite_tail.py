@@ -54,6 +54,8 @@ class Loose:
     envelopes: Sequence[Envelope] = attrs.field(factory=list)
     columns: list[Columns] | None = None
     """All of them, where that is known already."""
+    received_at_us: int | None = None
+    """When all of them were received, where that is known to be the same."""
 
     def __add__(self, other: Loose) -> Loose:
         if not self.positions or not other.positions:
@@ -73,7 +75,8 @@ class Loose:
             if sum(map(len, columns)) < len(self.envelopes):  # built by hand, of what no frame decodes to
                 self.envelopes = [decode_stored(raw) for raw in self.raws]
                 columns = gather(self.envelopes)
-        return build(columns, self.envelopes, self.raws, self.positions, self.received)
+        received = self.received if self.received_at_us is None else self.received_at_us
+        return build(columns, self.envelopes, self.raws, self.positions, received)
 
 
 def read_tail(connection: sqlite3.Connection, path: str, run_key: int, upto: int | None = None) -> dict[int, Loose]:
