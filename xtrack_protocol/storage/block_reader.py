@@ -44,7 +44,7 @@ _START: Final = 9
 METRIC: Final = ENVELOPES["metric"]
 BATCH: Final = ENVELOPES["metric_batch"]
 
-_AT_ONCE: Final = 512
+AT_ONCE: Final = 512
 """Events that are written at once: the bytes of more of them don't fit into the nearest cache."""
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -91,12 +91,12 @@ _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 
 
-def written(envelopes: Sequence[Envelope]) -> Iterator[list[bytes]]:
-    """Yield, some at a time, what ``wire.encode`` writes of metric events with texts for numbers JSON lacks."""
-    for start in range(0, len(envelopes), _AT_ONCE):
-        lines = _encode_lines(envelopes[start : start + _AT_ONCE]).split(b"\n")
-        lines.pop()
-        yield lines
+def written(envelopes: Sequence[Envelope]) -> Iterator[bytes]:
+    """Yield, some at a time, what ``wire.encode`` writes of metric events with texts for numbers JSON lacks, each event
+    with a newline behind it, and with no other newline in it.
+    """
+    for start in range(0, len(envelopes), AT_ONCE):
+        yield _encode_lines(envelopes[start : start + AT_ONCE])
 
 
 def text_of(value: Any) -> Any:
@@ -325,7 +325,7 @@ class BlockReader:
             if not is_integer and not isfinite(sum(values)):
                 values = list(map(text_of, values))
             columns.append(values)
-        lines = chain.from_iterable(written(self._events(missing, columns)))
+        lines = chain.from_iterable(text.splitlines() for text in written(self._events(missing, columns)))
         if not own:
             return list(lines)
         by_place = dict(zip(missing, lines, strict=True))

@@ -29,6 +29,7 @@ from xtrack_protocol.limits import INT64_MAX, INT64_MIN
 from xtrack_protocol.runs.columns import Columns, Shape, picker
 from xtrack_protocol.runs.series import extremes_of
 from xtrack_protocol.storage.block_reader import (
+    AT_ONCE,
     BATCH,
     EVENTS_MAX,
     EXTREMES_FROM,
@@ -89,12 +90,10 @@ def differing(columns: Iterable[Columns], envelopes: Sequence[Envelope], raws: S
         events = [_as_written(envelopes[place]) if place in odd else envelopes[place] for place in places]
         raws = [raws[place] for place in places]
     found: set[int] = set()
-    start = 0
-    for lines in written(events):
-        own = raws[start : start + len(lines)]
-        if lines != own:
-            found.update(compress(places[start:], map(ne, lines, own)))
-        start += len(lines)
+    for start, text in zip(range(0, len(events), AT_ONCE), written(events), strict=True):
+        own = raws[start : start + AT_ONCE]
+        if text != b"\n".join((*own, b"")):
+            found.update(compress(places[start:], map(ne, text.split(b"\n"), own)))
     return found
 
 
