@@ -6,7 +6,7 @@ Everything derived is made again from the originals and compared, so the check t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -170,9 +170,9 @@ def _chunk_findings(connection: sqlite3.Connection, path: str, run_key: int) -> 
         for (key,) in keys.fetchall():
             try:
                 block = read_block(connection, path, key)
+                own: Sequence[int] = () if block is None else block.positions
             except StorageError:
                 continue  # told already
-            own = () if block is None else block.positions
             if not taken.isdisjoint(own):
                 yield f"block {key}: another event stands at a position of one of its events"
             taken.update(own)
