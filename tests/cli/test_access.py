@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from storage.older import make_old
 
 from xtrack_protocol.storage import RunAccess, open_store
+from xtrack_protocol.testing import Worker
 
 
 def shown(xtrack, *args):
@@ -88,14 +90,8 @@ def test_a_deleted_run(xtrack, local):
 
 
 def test_a_store_of_before_is_brought_up_to_date(xtrack, tmp_path, monkeypatch):
-    from xtrack_protocol.storage import SQLiteStore, sqlite_schema
-    from xtrack_protocol.testing import Worker
-
     url = f"sqlite:///{tmp_path / 'old.db'}"
-    with monkeypatch.context() as before:
-        before.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
-        with SQLiteStore(tmp_path / "old.db") as store:
-            store.append([Worker("r").start("n")])
+    make_old(tmp_path / "old.db", [Worker("r").start("n")], monkeypatch, version=1)
     assert shown(xtrack, "r", "--store", url)["owner"] is None
     assert xtrack("store", "check", "--store", url).code == 0
     assert shown(xtrack, "r", "--owner", "ann", "--store", url)["owner"] == "ann"

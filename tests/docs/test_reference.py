@@ -113,7 +113,8 @@ def test_every_public_module_is_listed() -> None:
 
 
 def members(cls: type) -> dict[str, Any]:
-    return {name: item for name, item in vars(cls).items() if not name.startswith("_")}
+    found = {name: item for base in reversed(cls.__mro__[:-1]) for name, item in vars(base).items()}
+    return {name: item for name, item in found.items() if not name.startswith("_")}
 
 
 HOOKS = {"note_uncaught", "note_exit", "end_at_exit"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-import threading
+from _thread import RLock  # the class, which threading has a function of
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, TypeAlias
 
@@ -35,7 +35,7 @@ class StreamInfo(Value, frozen=True, kw_only=True):
     stream: StreamId
     first_seq: int = 1
     warn: Callable[[str, str], None] = _quietly
-    lock: threading.RLock | None = None
+    lock: RLock | None = None
 
 
 class Delivery(Value, frozen=True, kw_only=True):
