@@ -336,7 +336,7 @@ class BlockReader:
         if not places:
             return []
         header = self._header
-        pick = itemgetter(slice(None)) if len(places) == self.count else picker(places)
+        pick = itemgetter(slice(None)) if places == range(self.count) else picker(places)
         seqs, timestamps = pick(self.seqs), pick(self.timestamps)
         steps = repeat(None) if self.steps is None else pick(self.steps)
         epochs = repeat(None) if self.epochs is None else pick(self.epochs)
