@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,3 +87,25 @@ def test_a_failed_batch_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert store.metric_keys("r") == []
         assert len(store.append([item]).stored) == 1
         assert store.check() == []
+
+
+def test_a_batch_is_let_go_of_at_once(tmp_path: Path) -> None:
+    """Events aren't looked into by the garbage collector, so that it hardly ever comes: a circle would keep them long."""
+    worker = Worker("r")
+    with SQLiteStore(tmp_path / "s.db") as store:
+        store.append([worker.start("n")])
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for size in (2, 100, 1000):
+                worker.seq += 1  # which is lost
+                lost = worker.skip(worker.seq, worker.seq)
+                store.append([*(worker.metric("loss", 0.5, step=step) for step in range(size)), lost])
+            gc.collect()
+            kept = {type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("xtrack_protocol")}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not kept

@@ -155,7 +155,6 @@ class Batch:
             return False
         part = Part(run, stream, places, envelopes, raws)
         self._parts.append(part)
-        run.parts.append(part)
         return True
 
     def _run(self, run_id: str) -> RunInBatch | None:
@@ -330,10 +329,13 @@ class Batch:
     def _write(self) -> None:
         connection = self._connection
         runs = [run for run in self._runs.values() if run is not None and (run.events or run.skips)]
+        parts: dict[int, list[Part]] = {}  # not in the run, which they know: a circle would keep all of it for long
+        for part in self._parts:
+            parts.setdefault(part.run.entry.run_key, []).append(part)
         for run in runs:
             if run.skips:
                 self._write_skips(run)
-            self._write_events(run)
+            self._write_events(run, parts[run.entry.run_key])
         if self._rows:
             connection.executemany(_INSERT_EVENT, self._rows)
         if self._position > self._before:  # positions of what is no row count as well
@@ -366,17 +368,18 @@ class Batch:
                 for stream_key, skip, part, place in run.skips
             ],
         )
+        run.skips.clear()  # they know their part, and that the run
 
-    def _write_events(self, run: RunInBatch) -> None:
+    def _write_events(self, run: RunInBatch, parts: Sequence[Part]) -> None:
         """Put the new events of a run where they belong: into rows, packed together, or into blocks."""
         connection, entry = self._connection, run.entry
         series_before = len(entry.series)
-        columns = [one for part in run.parts for one in part.columns]
+        columns = [one for part in parts for one in part.columns]
         events = sum(map(len, columns))
         together: list[tuple[int, Loose]] = []
         is_direct = events >= sqlite_tail.DIRECT_EVENTS and events >= sqlite_tail.DIRECT_EVENTS_A_SHAPE * len(columns)
         packed: list[tuple[Part, Loose]] = []
-        for part in run.parts:
+        for part in parts:
             rows = part.rows
             if is_direct:
                 metrics = [n for n in rows if kind_of(part.envelopes[n].payload) == METRIC]

@@ -69,7 +69,6 @@ class RunInBatch:
 
     def __init__(self, entry: RunEntry) -> None:
         self.entry = entry
-        self.parts: list[Part] = []
         self.skips: list[tuple[int, Skip, Part, int]] = []
         self.events = 0
         self.rows = 0
