@@ -90,7 +90,7 @@ def test_a_failed_batch_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_batch_is_let_go_of_at_once(tmp_path: Path) -> None:
-    """Events aren't looked into by the garbage collector, so that it hardly ever comes: a circle would keep them long."""
+    """Events aren't looked into by the garbage collector, so it hardly ever comes: a circle would keep them long."""
     worker = Worker("r")
     with SQLiteStore(tmp_path / "s.db") as store:
         store.append([worker.start("n")])
