@@ -320,7 +320,11 @@ MUTANTS: dict[str, Mutation] = {
     ),
     "written-salt-not-used": edited(RECORDS, ("head_crc = crc32(head, salt)", "head_crc = crc32(head)")),
     "written-crc-of-payload-from-zero": edited(
-        RECORDS, ("_pack_u32(crc32(payload, head_crc))))", "_pack_u32(crc32(payload))))")
+        RECORDS,
+        (
+            "return pack(head, head_crc, payload, crc32(payload, head_crc))",
+            "return pack(head, head_crc, payload, crc32(payload))",
+        ),
     ),
     "written-first-seq-always-1": edited(WRITER, ("first_seq=first_seq,", "first_seq=1,")),
     "written-first-seq-off": edited(WRITER, ("first_seq=first_seq,", "first_seq=first_seq - 1,")),

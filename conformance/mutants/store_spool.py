@@ -234,13 +234,13 @@ MUTANTS: dict[str, Mutation] = {
     "seqs-must-agree": edited(
         LOCAL_READER,
         (
-            "batch.add(Incoming(segment.stream,",
-            "if envelope.meta.seq == record.seq: batch.add(Incoming(segment.stream,",
+            "batch.add(segment.stream, envelope",
+            "if envelope.meta.seq == record.seq: batch.add(segment.stream, envelope",
         ),
     ),
     "runless-in-segment-dropped": edited(
         LOCAL_READER,
-        ("batch.add(Incoming(segment.stream,", "if envelope.run_id is not None: batch.add(Incoming(segment.stream,"),
+        ("batch.add(segment.stream, envelope", "if envelope.run_id is not None: batch.add(segment.stream, envelope"),
     ),
     "duplicates-in-spool": _streams(_twice),
     "bad-segment-stops-run": edited(

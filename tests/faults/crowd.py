@@ -326,10 +326,11 @@ class HeldBack(SQLiteStore):
         self._rate, self._left = rate, most
         self.go_on = threading.Event()
 
-    def append(self, batch: Any) -> Any:
-        self._left -= len(batch)
-        self.go_on.wait(SECONDS if self._left < 0 else len(batch) / self._rate)
-        return super().append(batch)
+    def append_streams(self, batches: Any) -> Any:
+        events = sum(len(batch.frames) for batch in batches)
+        self._left -= events
+        self.go_on.wait(SECONDS if self._left < 0 else events / self._rate)
+        return super().append_streams(batches)
 
 
 def server_main(database: str, rate: float, most: int) -> None:

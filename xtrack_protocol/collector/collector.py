@@ -375,9 +375,7 @@ class Collector:
             if target is None and source.bound_to is not None:
                 target = source.target(envelope.run_id)
             if isinstance(envelope.payload, Skip):
-                skip = envelope.payload
-                stream = StreamId(target or run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
-                items.append(_Item(envelope, frame.raw, stream, place, False))
+                items.append(_Item(envelope, frame.raw, _lossy(envelope.payload, target), place, False))
                 pushed.append(_UNDECIDED)
                 continue
             resolved = source.resolver.resolve(envelope, target)
@@ -401,8 +399,7 @@ class Collector:
                 if target is None and source.bound_to is not None:
                     target = source.target(envelope.run_id)
                 if isinstance(envelope.payload, Skip):
-                    skip = envelope.payload
-                    stream = StreamId(target or run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
+                    stream = _lossy(envelope.payload, target)
                 else:
                     stream = source.resolver.resolve(envelope, target)
             if stream is None:
@@ -546,6 +543,11 @@ def _settle(events: StreamEvents, outcome: BatchOutcome, result: StreamResult) -
             for frame in events.frames
             if frame.envelope and not isinstance(frame.envelope.payload, Skip)
         ]
+
+
+def _lossy(skip: Skip, run_id: str | None) -> StreamId:
+    """Return the stream whose loss is declared, under ``run_id`` where that stands in for its own."""
+    return StreamId(run_id or run_id_text(skip.run_id), skip.worker_id or "", skip.session_id)
 
 
 def _without_stream(frame: Frame) -> Pushed:

@@ -31,7 +31,7 @@ class Reserve:
     def __init__(self, folder: Path) -> None:
         import shutil  # here, where the stream opens, and not in a thread; a spool that is no buffer needs none of it
 
-        self._disk_usage = shutil.disk_usage
+        self._shutil = shutil
         self._folder = folder
         self._due = float("-inf")
         self._lack = 0
@@ -52,7 +52,7 @@ class Reserve:
 
     def _find_lack(self) -> int:
         try:
-            usage = self._disk_usage(self._folder)
+            usage = self._shutil.disk_usage(self._folder)
         except OSError:
             return 0  # the write itself will say what is wrong
         reserve = min(int(usage.total * SPOOL_RESERVE), SPOOL_RESERVE_MAX)

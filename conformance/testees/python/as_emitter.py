@@ -291,7 +291,7 @@ class Disk:
         if self.size is not None:
             total, free = self.size
             usage = SimpleNamespace(total=total, used=total - free, free=free)
-            stack.enter_context(mock.patch.object(room, "shutil", SimpleNamespace(disk_usage=lambda _: usage)))
+            stack.enter_context(mock.patch.object(shutil, "disk_usage", return_value=usage))
 
     def write_where_room_is(self, fd: int, data: Any) -> int:
         """Stand in for ``os.write`` on a disk that is full but for what the emitter has given up."""

@@ -26,7 +26,15 @@ from xtrack_protocol.runs import RunState
 from xtrack_protocol.server import AccessControl, CollectorServer, Keyring, ServerLimits, ServerThread
 from xtrack_protocol.session import CollectorLimits, StreamId
 from xtrack_protocol.spool import SpoolDir, StreamWriter
-from xtrack_protocol.storage import AppendResult, Incoming, LocalStore, SQLiteStore, local
+from xtrack_protocol.storage import (
+    AppendResult,
+    Incoming,
+    LocalStore,
+    SQLiteStore,
+    StreamEvents,
+    StreamResult,
+    local,
+)
 
 Json = dict[str, Any]
 
@@ -45,6 +53,11 @@ class Store(SQLiteStore):
         if self.is_full:
             raise StoreFull(self.url)
         return super().append(batch)
+
+    def append_streams(self, batches: Sequence[StreamEvents]) -> list[StreamResult]:
+        if self.is_full:
+            raise StoreFull(self.url)
+        return super().append_streams(batches)
 
 
 _here = threading.local()
