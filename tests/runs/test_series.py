@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtrack_protocol.ir import Envelope, Metric
-from xtrack_protocol.runs import Part, Series, downsample, gather, join
-from xtrack_protocol.runs.series import EXTREMES_OF, extremes_of
+from xtrack_protocol.runs import Part, Series, downsample, gather, join, join_fewer
+from xtrack_protocol.runs.series import EXTREMES_OF, extremes_of, glance_at
 
 
 def series_of(values: list[float], *, stepless: int = 0, known: bool = False) -> Series:
@@ -92,7 +92,7 @@ def test_points_are_joined_in_the_order_of_the_series(
     )
     parts = parts_of(told, rewinds)
     if known:
-        parts = [attrs.evolve(part, extremes=extremes_of(part.points()[1])) for part in parts]
+        parts = [attrs.evolve(part, glance=glance_at(part.points())) for part in parts]
     rnd.shuffle(parts)
     found = join(parts, min_step=low, max_step=high)
     assert list(found.steps) == [each.step for each in expected if each.step is not None]
@@ -100,6 +100,12 @@ def test_points_are_joined_in_the_order_of_the_series(
     assert list(found.timestamps_us) == [each.timestamp_us for each in expected]
     assert len(found) == len(expected)
     check_extremes(found)
+    for limit in (2, 3, 4, 6, 9):
+        assert exactly(join_fewer(parts, limit, min_step=low, max_step=high)) == exactly(downsample(found, limit))
+
+
+def exactly(series: Series) -> tuple[bytes, ...]:
+    return series.steps.tobytes(), series.values.tobytes(), series.timestamps_us.tobytes()
 
 
 def check_extremes(series: Series) -> None:

@@ -24,7 +24,7 @@ from strategies import int64s, mutated, same
 
 from xtrack_protocol.ir import Envelope, LogEntry, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import INT64_MAX, INT64_MIN
-from xtrack_protocol.runs import gather
+from xtrack_protocol.runs import downsample, gather, join, join_fewer
 from xtrack_protocol.runs.series import extremes_of
 from xtrack_protocol.storage import blocks
 from xtrack_protocol.storage.blocks import Block, BlockReader, build, differing, read
@@ -440,3 +440,26 @@ def test_other_events_are_passed_over() -> None:
     (block,) = put([Came(other, encode(other)), *came])
     assert block.count == 1
     assert block.first_position == 11
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize("jump", [1, 3], ids=["regular", "irregular"])
+def test_fewer_points_are_those_of_all(integers: bool, jump: int) -> None:
+    """Each is decoded by itself, out of columns of any form."""
+    rnd = random.Random(jump)
+    parts, seq, step = [], 1, 0
+    for size in (1000, 300, 20, 4096, 1):
+        envelopes = []
+        for _ in range(size):
+            seq, step = seq + rnd.randint(1, jump), step + rnd.randint(1, jump)
+            value = rnd.randrange(-(2**62), 2**62) if integers else rnd.choice((rnd.random(), 0.5, 1e300))
+            event = Metric("r", "x", value, step)
+            envelopes.append(Envelope.of(event, seq=seq, timestamp_us=10**15 + seq * rnd.randint(1, jump)))
+        raws = [encode(envelope) for envelope in envelopes]
+        parts += [read(one.data).part(0) for one in build(gather(envelopes), envelopes, raws, range(1, size + 1), 1)]
+    whole = join(parts)
+    assert len(whole) == 5417
+    for limit in (2, 5, 20, 40, 1000, 5417):
+        few, expected = join_fewer(parts, limit), downsample(whole, limit)
+        assert len(few) <= limit
+        assert (few.steps, few.values, few.timestamps_us) == (expected.steps, expected.values, expected.timestamps_us)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from xtrack_protocol.runs.columns import Columns, Shape, gather
     from xtrack_protocol.runs.reducer import NAME_TAG, NOTE_TAG, Input, RunReducer, fold
     from xtrack_protocol.runs.resolve import is_hidden
-    from xtrack_protocol.runs.series import Part, Series, downsample, join
+    from xtrack_protocol.runs.series import Glance, Part, Series, downsample, join, join_fewer, require_points
     from xtrack_protocol.runs.values import (
         Activity,
         Aggregate,
@@ -32,7 +32,7 @@ else:
             "columns": ("Columns", "Shape", "gather"),
             "reducer": ("NAME_TAG", "NOTE_TAG", "Input", "RunReducer", "fold"),
             "resolve": ("is_hidden",),
-            "series": ("Part", "Series", "downsample", "join"),
+            "series": ("Glance", "Part", "Series", "downsample", "join", "join_fewer", "require_points"),
             "values": (
                 "Activity",
                 "Aggregate",
@@ -57,6 +57,7 @@ __all__ = [
     "Activity",
     "Aggregate",
     "Columns",
+    "Glance",
     "Input",
     "LogRecord",
     "LostReason",
@@ -80,4 +81,6 @@ __all__ = [
     "gather",
     "is_hidden",
     "join",
+    "join_fewer",
+    "require_points",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress, pairwise, repeat
 from operator import add
@@ -40,6 +40,17 @@ Points = tuple["array[int] | None", "array[int] | array[float]", "array[int]"]
 
 
 @attrs.frozen
+class Glance:
+    """What a few of many points are found by. ``extremes``: as ``extremes_of`` finds them. ``values``: those alone.
+    ``point_at``: one point without the others, its step, value and time stamp.
+    """
+
+    extremes: bytes
+    values: Callable[[], Sequence[int | float]]
+    point_at: Callable[[int], tuple[int | None, int | float, int]]
+
+
+@attrs.frozen
 class Part:
     """Points of one stream on their way into a series; at least one. What ``BlockReader.part`` returns.
 
@@ -47,7 +58,7 @@ class Part:
     greatest; without steps None. ``in_order``: whether both steps and seqs ascend, equal steps included. ``get_seqs``:
     asked only where that, or the other parts, leave the order open. ``place``: of the stream in session order
     (``RunReducer.stream_order``). ``rewind_to``: points of later steps are hidden (``RunReducer.rewinds``).
-    ``extremes``: as ``extremes_of`` finds them, where they are known.
+    ``glance``: where more is known of the points than their ends.
     """
 
     count: int
@@ -58,7 +69,7 @@ class Part:
     in_order: bool
     place: int = 0
     rewind_to: int | None = None
-    extremes: bytes | None = None
+    glance: Glance | None = None
 
     @property
     def first(self) -> tuple[int, int, int]:
@@ -77,16 +88,7 @@ def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | 
     Both ends of a range of steps are included, and a range leaves out points without a step. Parts that follow one
     another, as those of one stream do as a rule, are put together without a look at their points.
     """
-    ranged = min_step is not None or max_step is not None
-    with_steps: list[Part] = []
-    without: list[Part] = []
-    for part in parts:
-        if part.steps is None:
-            if not ranged:
-                without.append(part)
-        else:
-            limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
-            with_steps += _cut(part, min_step, min(limits) if limits else None)
+    with_steps, without = _within(parts, min_step, max_step)
     stepped, count = sum(part.count for part in with_steps), sum(part.count for part in chain(with_steps, without))
     # Made in full at once: arrays that grow are copied again and again.
     extremes = array("q")
@@ -102,11 +104,26 @@ def join(parts: Iterable[Part], *, min_step: int | None = None, max_step: int | 
             all_steps[at:end] = steps
         all_values[at:end] = values if values.typecode == "d" else array("d", values)
         all_timestamps[at:end] = timestamps
-        known = crossing[0].extremes if is_one else None
+        glance = crossing[0].glance if is_one else None
         starts = chain.from_iterable(map(repeat, range(at, end, EXTREMES_OF), repeat(2)))
-        extremes.extend(map(add, starts, extremes_of(values) if known is None else known))
+        extremes.extend(map(add, starts, extremes_of(values) if glance is None else glance.extremes))
         at = end
     return series
+
+
+def _within(parts: Iterable[Part], min_step: int | None, max_step: int | None) -> tuple[list[Part], list[Part]]:
+    """Return what is asked for of ``parts``: those with steps, and those without."""
+    ranged = min_step is not None or max_step is not None
+    with_steps: list[Part] = []
+    without: list[Part] = []
+    for part in parts:
+        if part.steps is None:
+            if not ranged:
+                without.append(part)
+        else:
+            limits = [limit for limit in (max_step, part.rewind_to) if limit is not None]
+            with_steps += _cut(part, min_step, min(limits) if limits else None)
+    return with_steps, without
 
 
 def _cut(part: Part, low: int | None, high: int | None) -> list[Part]:
@@ -204,26 +221,92 @@ def downsample(series: Series, limit: int) -> Series:
     value, so that no spike is lost. NaN is neither: where a bucket has nothing else, its first one is kept. Raises
     ValueError for a limit below 2; from 4 on there are buckets.
     """
-    if limit < 2:
-        raise ValueError(f"a series has a first and a last point: no limit of {limit}")
-    count, buckets = len(series), (limit - 2) // 2
+    require_points(limit)
+    count, buckets = len(series), _buckets(limit)
     if count <= limit:
         return series
-    kept = {0, count - 1}
     known = series.extremes
-    size = count if known is None else len(known) // 2
-    if known is None or size < buckets:
-        known, size = None, count
-    for bucket in range(buckets):
-        start, stop = bucket * size // buckets, (bucket + 1) * size // buckets
-        places: Sequence[int] = range(start, stop) if known is None else known[2 * start : 2 * stop]
-        values = series.values[start:stop].tolist() if known is None else [series.values[place] for place in places]
-        total = sum(values)
-        ends = _ends(values if total == total else [value for value in values if value == value])  # noqa: PLR0124
-        kept.update([places[values.index(end)] for end in ends] or places[:1])
-    order = sorted(kept)
+    if known is None or len(known) // 2 < buckets:
+        order = _chosen(count, buckets, range(count), series.values, 1)
+    else:
+        order = _chosen(count, buckets, known, [series.values[place] for place in known], 2)
     return Series(
         array("q", [series.steps[place] for place in order[: bisect_left(order, len(series.steps))]]),
         array("d", [series.values[place] for place in order]),
         array("q", [series.timestamps_us[place] for place in order]),
     )
+
+
+def join_fewer(
+    parts: Iterable[Part], limit: int, *, min_step: int | None = None, max_step: int | None = None
+) -> Series:
+    """Return what ``downsample`` makes of what ``join`` returns, without a look at points that nobody will see."""
+    require_points(limit)
+    with_steps, without = _within(parts, min_step, max_step)
+    wanted = [*with_steps, *without]
+    count, buckets = sum(part.count for part in wanted), _buckets(limit)
+    if count <= limit or sum(-(-part.count // EXTREMES_OF) for part in wanted) < buckets:
+        return downsample(join(wanted), limit)
+    starts: list[int] = []
+    points_at: list[Callable[[int], tuple[int | None, int | float, int]]] = []
+    known: list[int] = []
+    candidates: list[float] = []
+    at = 0
+    for crossing in chain(_in_order(with_steps), _in_order(without)):
+        is_one = len(crossing) == 1 and crossing[0].in_order
+        glance = crossing[0].glance if is_one else None
+        if glance is None:
+            glance = glance_at(crossing[0].points() if is_one else _merged(crossing))
+        stop = at + sum(part.count for part in crossing)
+        groups = chain.from_iterable(map(repeat, range(0, stop - at, EXTREMES_OF), repeat(2)))
+        places = list(map(add, groups, glance.extremes))
+        candidates += map(float, map(glance.values().__getitem__, places))
+        known += [at + place for place in places]
+        starts.append(at)
+        points_at.append(glance.point_at)
+        at = stop
+    series = Series(array("q"), array("d"), array("q"))
+    for place in _chosen(count, buckets, known, candidates, 2):
+        index = bisect_right(starts, place) - 1
+        step, value, timestamp = points_at[index](place - starts[index])
+        if step is not None:
+            series.steps.append(step)
+        series.values.append(value)
+        series.timestamps_us.append(timestamp)
+    return series
+
+
+def glance_at(points: Points) -> Glance:
+    """Return what points that are decoded already are found by."""
+    steps, values, timestamps = points
+    return Glance(
+        extremes_of(values),
+        lambda: values,
+        lambda place: (None if steps is None else steps[place], values[place], timestamps[place]),
+    )
+
+
+def require_points(limit: int) -> None:
+    """Raise ValueError for a limit that has no room for the first and the last point."""
+    if limit < 2:
+        raise ValueError(f"a series has a first and a last point: no limit of {limit}")
+
+
+def _buckets(limit: int) -> int:
+    """Return of how many stretches the least and the greatest are kept."""
+    return (limit - 2) // 2
+
+
+def _chosen(count: int, buckets: int, places: Sequence[int], values: Sequence[int | float], width: int) -> list[int]:
+    """Return the places that are kept of ``count`` points, sorted. ``values`` stand at ``places``, the candidates, of
+    which ``width`` go together.
+    """
+    kept = {0, count - 1}
+    size = len(values) // width
+    for bucket in range(buckets):
+        start, stop = width * (bucket * size // buckets), width * ((bucket + 1) * size // buckets)
+        own = values[start:stop]
+        total = sum(own)
+        ends = _ends(own if total == total else [value for value in own if value == value])  # noqa: PLR0124
+        kept.update([places[start + own.index(end)] for end in ends] or places[start : min(start + 1, stop)])
+    return sorted(kept)

@@ -21,11 +21,13 @@ import msgspec
 from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, Int64, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import FRAME_HARD_MAX
 from xtrack_protocol.runs.columns import Shape, picker
-from xtrack_protocol.runs.series import EXTREMES_OF, Part, Points, extremes_of
+from xtrack_protocol.runs.series import EXTREMES_OF, Glance, Part, Points, extremes_of
 from xtrack_protocol.storage.columnar import (
     decode_floats,
     decode_integers,
+    float_at,
     floats_size,
+    integer_at,
     integers_size,
 )
 
@@ -274,6 +276,16 @@ class BlockReader:
             steps = None if header.steps is None else self._integers("steps", keep=False)
             return steps, self.values(index), self._integers("timestamps", keep=False)
 
+        def point_at(place: int) -> tuple[int | None, int | float, int]:
+            described, start = header.values[index], self._values[index]
+            value = (
+                integer_at(described, self._data, start, self.count, place)
+                if header.integers[index]
+                else float_at(described, self._data, start, place)
+            )
+            step = None if header.steps is None else integer_at(*self._column("steps"), place)
+            return step, value, integer_at(*self._column("timestamps"), place)
+
         return Part(
             self.count,
             points,
@@ -283,8 +295,13 @@ class BlockReader:
             header.in_order,
             place,
             rewind_to,
-            self.extremes(index) if self.count >= EXTREMES_FROM else None,
+            Glance(self.extremes(index), lambda: self.values(index), point_at) if self.count >= EXTREMES_FROM else None,
         )
+
+    def _column(self, name: str) -> tuple[Sequence[int], bytes, int, int]:
+        """Return a column's description, and where it is."""
+        described, start = self._starts[name]
+        return described, self._data, start, self.count
 
     def _ends(self, name: str) -> tuple[int, int]:
         """Return the least and the greatest of a column, without a look at the others where it is arithmetic."""

@@ -28,6 +28,7 @@ _F64, _F32, _SAME = 0, 1, 2
 _BIG: Final = sys.byteorder == "big"
 _SAMPLE: Final = 8
 _int64 = struct.Struct("<q")
+_FLOAT32, _FLOAT64 = struct.Struct("<f"), struct.Struct("<d")
 
 
 def to_bytes(numbers: array[int] | array[float]) -> bytes:
@@ -122,6 +123,17 @@ def decode_integers(described: Sequence[int], data: bytes, start: int, count: in
         raise ValueError("a damaged block: an integer beyond int64") from error
 
 
+def integer_at(described: Sequence[int], data: bytes, start: int, count: int, place: int) -> int:
+    """Return one number of a column, as ``decode_integers`` decodes all of them."""
+    if len(described) < 3:
+        return described[0] + (described[1] * place if len(described) == 2 else 0)
+    base, width, _ = described
+    number = base + int.from_bytes(data[start + place : start + width * count : count], "little", signed=width == 8)
+    if number > INT64_MAX:
+        raise ValueError("a damaged block: an integer beyond int64")
+    return number
+
+
 # ---------------------------------------------------------------------------------------------- floats
 
 
@@ -156,3 +168,10 @@ def decode_floats(described: Sequence[int], data: bytes, start: int, count: int)
     if described[0] == _F32:
         return array("d", found)
     return found * count if described[0] == _SAME else found
+
+
+def float_at(described: Sequence[int], data: bytes, start: int, place: int) -> float:
+    """Return one number of a column, as ``decode_floats`` decodes all of them."""
+    layout = _FLOAT32 if described[0] == _F32 else _FLOAT64
+    offset = start if described[0] == _SAME else start + layout.size * place
+    return float(layout.unpack_from(data, offset)[0])

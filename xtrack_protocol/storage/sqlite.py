@@ -32,6 +32,7 @@ from xtrack_protocol.runs import (
     StoredArtifact,
     StoredCheckpoint,
     StreamLost,
+    require_points,
 )
 from xtrack_protocol.session import RangeSet, StreamId
 from xtrack_protocol.storage import answers, sqlite_access, sqlite_events, sqlite_queries
@@ -331,6 +332,22 @@ class SQLiteStore(Storage):
         )
         with self._series(run_id, query) as reader:
             return reader.series()
+
+    def downsample(
+        self,
+        run_id: str,
+        key: str,
+        points: int = 2000,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        worker_id: str | None = None,
+    ) -> Series:
+        """Return few points of a series that look like all of it, of most blocks without a look at their points."""
+        require_points(points)
+        query = SeriesQuery(key=key, min_step=min_step, max_step=max_step, worker_id=worker_id)
+        with self._series(run_id, query) as reader:
+            return reader.fewer(points)
 
     @contextmanager
     def _series(self, run_id: str, query: SeriesQuery) -> Iterator[SeriesReader]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -13,7 +13,7 @@ import attrs
 
 from xtrack_protocol.errors import StoreCorrupt
 from xtrack_protocol.ir import MetricContext
-from xtrack_protocol.runs import Aggregate, Part, Series, SeriesPoint, aggregate, join
+from xtrack_protocol.runs import Aggregate, Part, Series, SeriesPoint, aggregate, join, join_fewer
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.storage.answers import points_of
 from xtrack_protocol.storage.sqlite_blocks import StoredBlock, read_block
@@ -169,13 +169,20 @@ class SeriesReader:
 
     def series(self) -> Series:
         """Return the series as arrays."""
+        return self._joined(join)
+
+    def fewer(self, limit: int) -> Series:
+        """Return at most ``limit`` points of the series that look like all of it."""
+        return self._joined(lambda parts, **steps: join_fewer(parts, limit, **steps))
+
+    def _joined(self, together: Callable[..., Series]) -> Series:
         parts = [
             block.part(self._query.key, place=view.place, rewind_to=self._rewind_of(view))
             for block, view in self._blocks()
         ]
         parts += self._tail_parts()
         try:
-            return join(parts, min_step=self._query.min_step, max_step=self._query.max_step)
+            return together(parts, min_step=self._query.min_step, max_step=self._query.max_step)
         except ValueError as error:  # parts are decoded when their turn comes
             raise StoreCorrupt(self._path, [f"a block of {self._query.key!r} can't be read: {error}"]) from error
 
