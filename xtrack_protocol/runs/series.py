@@ -245,28 +245,35 @@ def join_fewer(
     with_steps, without = _within(parts, min_step, max_step)
     wanted = [*with_steps, *without]
     count, buckets = sum(part.count for part in wanted), _buckets(limit)
-    if count <= limit or sum(-(-part.count // EXTREMES_OF) for part in wanted) < buckets:
-        return downsample(join(wanted), limit)
+    if count <= limit:
+        return join(wanted)
+    crossings = [*_in_order(with_steps), *_in_order(without)]
+    sizes = [sum(part.count for part in crossing) for crossing in crossings]
+    is_known = sum(-(-size // EXTREMES_OF) for size in sizes) >= buckets
     starts: list[int] = []
     points_at: list[Callable[[int], tuple[int | None, int | float, int]]] = []
     known: list[int] = []
-    candidates: list[float] = []
+    candidates = array("d")
     at = 0
-    for crossing in chain(_in_order(with_steps), _in_order(without)):
+    for crossing, size in zip(crossings, sizes, strict=True):
         is_one = len(crossing) == 1 and crossing[0].in_order
         glance = crossing[0].glance if is_one else None
         if glance is None:
             glance = glance_at(crossing[0].points() if is_one else _merged(crossing))
-        stop = at + sum(part.count for part in crossing)
-        groups = chain.from_iterable(map(repeat, range(0, stop - at, EXTREMES_OF), repeat(2)))
-        places = list(map(add, groups, glance.extremes))
-        candidates += map(float, map(glance.values().__getitem__, places))
-        known += [at + place for place in places]
+        if is_known:
+            groups = chain.from_iterable(map(repeat, range(0, size, EXTREMES_OF), repeat(2)))
+            places = list(map(add, groups, glance.extremes))
+            candidates.extend(map(float, map(glance.values().__getitem__, places)))
+            known += [at + place for place in places]
+        else:
+            candidates.extend(map(float, glance.values()))
         starts.append(at)
         points_at.append(glance.point_at)
-        at = stop
+        at += size
     series = Series(array("q"), array("d"), array("q"))
-    for place in _chosen(count, buckets, known, candidates, 2):
+    places_of = known if is_known else range(count)
+    chosen = _chosen(count, buckets, places_of, candidates, 2 if is_known else 1)
+    for place in chosen:
         index = bisect_right(starts, place) - 1
         step, value, timestamp = points_at[index](place - starts[index])
         if step is not None:
