@@ -30,7 +30,7 @@ emitter.values
 """All that a run needs on the default transport. What comes in addition is paid for by each start of each training:
 it belongs to where it is needed first, in the thread that calls."""
 
-OTHERS = {"_weakrefset", "atexit", "fcntl", "mmap", "msvcrt", "struct", "_struct", "weakref", "zlib"}
+OTHERS = {"_weakrefset", "atexit", "fcntl", "math", "mmap", "msvcrt", "struct", "_struct", "weakref", "zlib"}
 """What it needs beside msgspec and pathlib, and what these bring."""
 
 RUN = """
