@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Iterator
 
 from benchmarks import data
 from benchmarks.filling import fill
 from benchmarks.harness import Bench, Figure, Timed, at_most, by_turns, case, median, seconds_of
-from xtrack_protocol.storage import Storage, open_store
+from xtrack_protocol.storage import open_store
 
 POINTS = 1_000_000
 BUCKETS = 2000
@@ -25,20 +24,10 @@ def series(bench: Bench) -> Iterator[Figure]:
     with open_store(url) as store:
         fill(store, count, ended=True)
     with open_store(url, read_only=True) as store:
-        if hasattr(store, "get_series"):
-            way = "get_series"
 
-            def read() -> int:
-                found = store.get_series(data.RUN, "train/loss")
-                return min(map(len, (found.steps, found.values, found.timestamps_us)))
-        else:
-            way = "get_metrics, since there is no get_series"
-
-            def read() -> int:
-                points = store.get_metrics(data.RUN, "train/loss")
-                steps = array("q", [point.step for point in points])
-                values = array("d", [point.value for point in points])
-                return min(map(len, (steps, values, array("q", [point.timestamp_us for point in points]))))
+        def read() -> int:
+            found = store.get_series(data.RUN, "train/loss")
+            return min(map(len, (found.steps, found.values, found.timestamps_us)))
 
         def whole() -> None:
             assert read() == count
@@ -48,15 +37,11 @@ def series(bench: Bench) -> Iterator[Figure]:
             return
         timed = Timed(whole)
         (times,) = by_turns(bench.repetitions, timed)
-        yield _milliseconds("a series into arrays", count, median(times), 50, f"{way}; {_processor(timed)}")
+        yield _milliseconds("a series into arrays", count, median(times), 50, _processor(timed))
         name = f"a series downsampled to {BUCKETS:,} points"
-        reduce = _downsampling(store)
-        if reduce is None:
-            yield Figure(name, None, "ms", at_most(20), "this version has no downsample")
-            return
 
         def downsampled() -> None:
-            found = reduce()
+            found = len(store.downsample(data.RUN, "train/loss", points=BUCKETS))
             assert 0 < found <= BUCKETS, found
 
         timed = Timed(downsampled)
@@ -66,17 +51,6 @@ def series(bench: Bench) -> Iterator[Figure]:
 
 def _processor(timed: Timed) -> str:
     return f"{1000 * median(timed.cpu[1:]):.1f} ms of processor time"
-
-
-def _downsampling(store: Storage) -> Callable[[], int] | None:
-    """Return what reads a series with few points from a store, and tells how many; None where nothing does."""
-    if hasattr(store, "downsample"):
-        return lambda: len(store.downsample(data.RUN, "train/loss", points=BUCKETS).values)
-    try:
-        from xtrack_protocol.runs import downsample
-    except ImportError:
-        return None
-    return lambda: len(downsample(store.get_series(data.RUN, "train/loss"), BUCKETS).values)
 
 
 def _milliseconds(name: str, count: int, seconds: float, bound: float, note: str) -> Figure:
