@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         start_run,
         summary,
     )
+    from xtrack_protocol.emitter.listening import listen
     from xtrack_protocol.emitter.run import Run
     from xtrack_protocol.emitter.tracker import Tracker
+    from xtrack_protocol.emitter.tracking import tracked
     from xtrack_protocol.errors import DecodeError, EncodeError, XTrackError
     from xtrack_protocol.ir import (
         Ack,
@@ -83,8 +85,10 @@ else:
                 "start_run",
                 "summary",
             ),
+            "emitter.listening": ("listen",),
             "emitter.run": ("Run",),
             "emitter.tracker": ("Tracker",),
+            "emitter.tracking": ("tracked",),
             "errors": ("DecodeError", "EncodeError", "XTrackError"),
             "ir": (
                 "Ack",
@@ -150,6 +154,7 @@ __all__ = [
     "encode_frame",
     "end",
     "flush",
+    "listen",
     "log",
     "log_artifact",
     "log_checkpoint",
@@ -162,4 +167,5 @@ __all__ = [
     "start_run",
     "stream_file",
     "summary",
+    "tracked",
 ]

@@ -35,9 +35,9 @@ def lazily(
 
     def getattribute(name: str) -> Any:
         if name in where:
-            value = getattr(_imported(f"{package}.{where[name]}"), name)
+            value = getattr(imported(f"{package}.{where[name]}"), name)
         elif name in below:
-            value = _imported(f"{package}.{name}")
+            value = imported(f"{package}.{name}")
         else:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
         setattr(sys.modules[module], name, value)
@@ -49,7 +49,8 @@ def lazily(
     return getattribute, directory
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """Return a module, imported where it isn't yet; a fork in another thread waits for it."""
     _under_way.append(name)
     try:
         return import_module(name)

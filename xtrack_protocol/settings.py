@@ -70,6 +70,31 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(name.strip() for name in _text(value).split(",") if name.strip())
 
 
+def signal_number(given: object) -> int:
+    """Return the number of a signal that can be caught, given by that or by its name. Raises ValueError for others."""
+    import signal  # only those who want one need it
+
+    try:
+        name = given.strip().upper() if isinstance(given, str) else signal.Signals(given).name  # type: ignore[arg-type]
+        number = signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except (KeyError, ValueError):
+        raise ValueError(f"there is no signal {given!r} on this system") from None
+    if number.name in {"SIGKILL", "SIGSTOP"}:
+        raise ValueError(f"{number.name} can't be caught by any process")
+    return number
+
+
+def _signals(value: object) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for item in _names(value):
+        name, _, action = (part.strip() for part in item.partition("="))
+        if not (name and action):
+            raise ValueError("must be signals, each with what it does, as in TERM=end,USR1=checkpoint_now")
+        signal_number(name)
+        pairs.append((name, action))
+    return tuple(pairs)
+
+
 def _port(value: object) -> int:
     number = _whole_number(value, least=1)
     if number > 65535:
@@ -163,6 +188,18 @@ class Settings(Value, frozen=True, kw_only=True):
     )
     resume_run_id: str | None = _setting("the run to go on with", _text, None)
     resume_checkpoint: str | None = _setting("the checkpoint to go on from, for the training script", _text, None)
+    resume: str = _setting(
+        "auto: go on with earlier sessions of this worker under XTRACK_RUN_ID, if there are any, as a job does that is "
+        "requeued or tried again",
+        _one_of("never", "auto"),
+        "never",
+    )
+    signals: tuple[tuple[str, str], ...] = _setting(
+        "what signals do, comma-separated: `TERM=end` ends the run as preempted, `USR1=checkpoint_now` makes it that "
+        "command, or any other",
+        _signals,
+        (),
+    )
     store: str | None = _setting("the store that readers open (default: the local one)", _text, None)
     additive: bool = _setting(
         "1: the peer of a stdio or unix transport knows tags, alerts and other additive events", _flag, False

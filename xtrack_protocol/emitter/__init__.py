@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from xtrack_protocol._lazy import lazily
 
 if TYPE_CHECKING:
+    from xtrack_protocol.emitter.building import ExperimentBuilder, RunBuilder
     from xtrack_protocol.emitter.current import (
         alert,
         current_run,
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
         start_run,
         summary,
     )
+    from xtrack_protocol.emitter.listening import HeardEvent, Listener, listen
     from xtrack_protocol.emitter.run import Run
     from xtrack_protocol.emitter.stream import RunStats
     from xtrack_protocol.emitter.surroundings import redact_arguments, strip_credentials
     from xtrack_protocol.emitter.tracker import Tracker, new_run_id
+    from xtrack_protocol.emitter.tracking import tracked
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -47,6 +50,8 @@ else:
                 "start_run",
                 "summary",
             ),
+            "building": ("ExperimentBuilder", "RunBuilder"),
+            "listening": ("HeardEvent", "Listener", "listen"),
             "run": ("Run",),
             "stream": ("RunStats",),
             "surroundings": (
@@ -57,17 +62,23 @@ else:
                 "Tracker",
                 "new_run_id",
             ),
+            "tracking": ("tracked",),
         },
     )
 
 __all__ = [
+    "ExperimentBuilder",
+    "HeardEvent",
+    "Listener",
     "Run",
+    "RunBuilder",
     "RunStats",
     "Tracker",
     "alert",
     "current_run",
     "end",
     "flush",
+    "listen",
     "log",
     "log_artifact",
     "log_checkpoint",
@@ -82,4 +93,5 @@ __all__ = [
     "start_run",
     "strip_credentials",
     "summary",
+    "tracked",
 ]

@@ -69,6 +69,10 @@ class Checks:
             self._out.refuse("type", text, TypeError(text))
         return to_text(value)
 
+    def wrong(self, text: str) -> None:
+        """Count a value that is wrong, and warn of it."""
+        self._out.refuse("value", text, TypeError(text))
+
     def optional_name(self, what: str, value: Any) -> str | None:
         """Return a text, or None for None."""
         return None if value is None else self.name(what, value)
@@ -106,7 +110,10 @@ class Checks:
         if type(values) is not dict:
             return None
         numbers: dict[str, int | float] = values.copy()  # at one moment: another thread may go on filling it
-        if [*numbers] != self._names.get(len(numbers)):
+        try:
+            if [*numbers] != self._names.get(len(numbers)):
+                return None
+        except BytesWarning:  # of `python -bb`, for bytes among the names
             return None
         for value in numbers.values():
             if type(value) is not float:

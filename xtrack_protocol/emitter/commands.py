@@ -94,6 +94,14 @@ class CommandQueue:
                 self._thread = threading.Thread(target=self._run, name="xtrack-commands", daemon=True)
                 self._thread.start()
 
+    def take(self, command: Command) -> None:
+        """Take a command that has come another way, as by a signal: nobody waits for its answer."""
+        if self._closed:
+            return
+        stream = self._out.stream
+        self._answers[command.command_id] = CommandResult(stream.run_id, command.command_id, "ok")
+        self._sort_in(command)
+
     def close(self) -> None:
         """Stop looking, and say of what waits that nobody has carried it out."""
         self._look()  # what has come since the last look is answered, too. spec: CTL-4
@@ -141,6 +149,9 @@ class CommandQueue:
             return
         if not isinstance(command, Command) or not self._is_for_us(command) or self._is_repeated(command):
             return
+        self._sort_in(command)
+
+    def _sort_in(self, command: Command) -> None:
         if command.type == "stop":
             self._stop = True
         (self._called if self._callbacks_for(command) else self._polled).append(command)

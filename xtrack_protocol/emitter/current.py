@@ -1,26 +1,38 @@
 """Module-level convenience: ``xtrack_protocol.start_run(...)``, ``xtrack_protocol.log_metric(...)`` and so on.
 
 They speak to the run that this process started last and that hasn't ended. Scripts that have several runs at once hold
-on to their Run objects instead.
+on to their Run objects instead. What runs inside of a run (a tracked function, a tracked request) has that one, in its
+own thread and its own task: see ``within``.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.tracker import Tracker
 from xtrack_protocol.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
 _runs: list[Run] = []
 """Runs of this process in the order of their starts. Without a lock: one that a thread holds while another one forks
 would be held for ever in the child. Each step on the list is atomic by itself."""
+
+context: ContextVar[tuple[Run, ...] | None] | None = None
+"""The runs that this thread or task is inside of, the innermost last; None: it has none of its own. Made by ``within``,
+where something needs it."""
 
 
 def start_run(name: str | None = None, **options: Any) -> Run:
     """Start a run and make it the current one; as :meth:`Tracker.start_run`."""
     run = Tracker.start_run(name, **options)
+    around = context.get() if context is not None else None
+    if context is not None and around is not None:
+        context.set((*(other for other in around if not other.ended), run))
+        return run
     for other in tuple(_runs):
         if other.ended:
             with suppress(ValueError):  # another thread was quicker
@@ -30,7 +42,14 @@ def start_run(name: str | None = None, **options: Any) -> Run:
 
 
 def current_run() -> Run | None:
-    """Return the run that was started last by :func:`start_run` and hasn't ended."""
+    """Return the run that this thread or task is inside of, else the one that was started last by :func:`start_run`.
+
+    None where none of them is open.
+    """
+    if context is not None:
+        for run in reversed(context.get() or ()):
+            if not run.ended:
+                return run
     return next((run for run in reversed(_runs) if not run.ended), None)
 
 

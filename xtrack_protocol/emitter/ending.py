@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from xtrack_protocol.emitter.stream import StreamEmitter, say
-from xtrack_protocol.emitter.values import brief
+from xtrack_protocol.emitter.values import brief, to_text
+from xtrack_protocol.ir.lifecycle import EndStatus
 from xtrack_protocol.transport.base import Delivery
 
 STRANGER_SECONDS: Final = 5.0
 """Seconds that are waited at most for a collector that this run has never had a connection with."""
 _TELL_SECONDS: Final = 2.0
 _SLICE_SECONDS: Final = 0.2
+
+
+_ENDS: Final[Mapping[str, EndStatus]] = {
+    "completed": "completed",
+    "finished": "completed",
+    "failed": "failed",
+    "killed": "killed",
+}
+
+
+def end_status(status: Any) -> EndStatus | None:
+    """Return the status that a run's end has by our name or MLflow's, in any case; None where it is no end's."""
+    return _ENDS.get(to_text(getattr(status, "value", status)).lower())
 
 
 def end_seconds(out: StreamEmitter, timeout: object, default: float) -> float:

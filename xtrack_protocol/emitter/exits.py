@@ -8,9 +8,11 @@ No signal handler is installed. The hooks call what was there before them, and a
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NoReturn, Protocol
 
@@ -30,7 +32,23 @@ class OpenRun(Protocol):
 
 
 _open: list[OpenRun] = []
+_turn = threading.RLock()
+"""Runs start and end in many threads at once, as in a job queue."""
+
+
+def _forget_turn() -> None:
+    """In a forked child: whoever held it may not exist there."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turn)
+
 _hooks: _Hooks | None = None
+after_runs: Final[list[Callable[[], None]]] = []
+"""What is called at the end of the process when the runs that were still open have ended."""
+
 _uncaught: BaseException | None = None
 _leaving: _Leaving | None = None
 
@@ -38,19 +56,21 @@ _leaving: _Leaving | None = None
 def watch(run: OpenRun) -> None:
     """Tell ``run`` how the process ends."""
     global _hooks
-    _open.append(run)
-    if _hooks is None:
-        _hooks = _Hooks()
+    with _turn:
+        _open.append(run)
+        if _hooks is None:
+            _hooks = _Hooks()
 
 
 def unwatch(run: OpenRun) -> None:
     """No longer do."""
     global _hooks
-    if run in _open:
-        _open.remove(run)
-    if not _open and _hooks is not None:
-        _hooks.remove()
-        _hooks = None
+    with _turn:
+        if run in _open:
+            _open.remove(run)
+        if not _open and _hooks is not None:
+            _hooks.remove()
+            _hooks = None
 
 
 class _Leaving:
@@ -146,3 +166,5 @@ def _end_open_runs() -> None:
     for run in reversed(tuple(_open)):
         code = _leaving.code if _leaving is not None and _leaving.holds_for(run) else None
         run.end_at_exit(_uncaught, code)
+    for call in tuple(after_runs):
+        call()

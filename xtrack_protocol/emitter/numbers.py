@@ -153,16 +153,17 @@ class NumberLog:
             numbers = check.numbers("log_metrics", metrics) if quick is None else quick
             if not numbers:
                 return
-            batch = MetricBatch(
-                self._run_id,
-                numbers,
+            where = (
                 check.whole("step", step),
                 check.whole("epoch", epoch),
                 check.context(phase, batch_size, dataset_size, agg),
             )
             when = check.whole("timestamp_us", timestamp_us)
-            if quick is None or when is not None or self._emit_numbers(_BATCH, batch) is None:
-                self._emit(batch, when)
+            if quick is not None:
+                if when is None and self._emit_numbers(_BATCH, MetricBatch(self._run_id, quick, *where)) is not None:
+                    return
+                numbers = check.numbers("log_metrics", quick)  # a known name may be of a subclass of str
+            self._emit(MetricBatch(self._run_id, numbers, *where), when)
         except Exception as error:  # as in log_metric
             if not self._out.failed("log_metrics", error):
                 raise

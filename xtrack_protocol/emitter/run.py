@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Final, NoReturn, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, get_args
 
-from typing_extensions import Self
-
-from xtrack_protocol.emitter import exits
+from xtrack_protocol._lazy import imported
 from xtrack_protocol.emitter.checks import Guard
-from xtrack_protocol.emitter.commands import CommandCallback, CommandQueue
-from xtrack_protocol.emitter.ending import delivered_text, end_seconds, left_text, wait_for_collector
+from xtrack_protocol.emitter.commands import CommandCallback
 from xtrack_protocol.emitter.files import FileFacts, measure
-from xtrack_protocol.emitter.numbers import NumberLog
-from xtrack_protocol.emitter.stream import RunStats, StreamEmitter, say
-from xtrack_protocol.emitter.values import brief, error_info, flatten_params, to_text
+from xtrack_protocol.emitter.life import RunLife
+from xtrack_protocol.emitter.values import brief, flatten_params, to_text
 from xtrack_protocol.ir.control import Command
 from xtrack_protocol.ir.files import Artifact, Checkpoint, UploadStrategy
-from xtrack_protocol.ir.lifecycle import ActivityStatus, EndStatus, ErrorInfo, Progress, RunEnd, StatusUpdate, Tags
+from xtrack_protocol.ir.lifecycle import ActivityStatus, Progress, StatusUpdate, Tags
 from xtrack_protocol.ir.messages import Alert, LogEntry, LogLevel
 from xtrack_protocol.ir.values import Param, Summary
-from xtrack_protocol.transport.base import Promise
 
 ProgressLike: TypeAlias = Progress | tuple[int, int] | tuple[int, int, str]
 """How far: (current, total) or (current, total, unit)."""
 
 _LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 _ACTIVITIES: Final[tuple[ActivityStatus, ...]] = get_args(ActivityStatus)
-_ENDS: Final[tuple[EndStatus, ...]] = get_args(EndStatus)
 _UPLOADS: Final[tuple[UploadStrategy, ...]] = get_args(UploadStrategy)
-_PROMISES: Final[tuple[Promise, ...]] = get_args(Promise)
 
 
-class Run(NumberLog):
+class Run(RunLife):
     """A run that is being tracked. Made by ``Tracker.start_run``, or by ``Tracker.attach`` for one that is there.
 
     May be used from any thread, and in forked children, which get streams of their own. When a ``log_*`` call
@@ -46,63 +36,6 @@ class Run(NumberLog):
     ``log({...})``, which means log_metrics. As a context manager it ends with the block: completed, or failed with the
     exception, which goes on.
     """
-
-    def __init__(
-        self,
-        out: StreamEmitter,
-        *,
-        owner: bool,
-        quiet: bool,
-        resume_checkpoint: str | None,
-        resumed: bool,
-        hint: str,
-        end_timeout: float,
-    ) -> None:
-        super().__init__(out)
-        self._owner = owner
-        self._quiet = quiet
-        self._hint = hint
-        self._end_timeout = end_timeout
-        self._pid = os.getpid()
-        self._started = time.monotonic()
-        self._ending: Final = threading.Lock()  # taken once, by the first end(), and never given back
-        self._is_kept = self._is_acked = False
-        self._commands = CommandQueue(out)
-        self.resume_checkpoint = resume_checkpoint
-        """The checkpoint to go on from, where XTRACK_RESUME_CHECKPOINT names one."""
-        self.resumed = resumed
-        """Whether this session goes on with an earlier one of the same run."""
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a run can't be pickled. In the other process: Tracker.attach({self._run_id!r})")
-
-    def __repr__(self) -> str:
-        return f"<Run {self._run_id!r} to {self._out.transport.address}{', ended' if self._ended else ''}>"
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self._run_id
-
-    @property
-    def worker_id(self) -> str | None:
-        """This worker's id, where the run has several."""
-        return self._out.stream.worker_id or None
-
-    @property
-    def session_id(self) -> str:
-        """The id of this emitter's start. spec: STR-1"""
-        return self._out.stream.session_id
-
-    @property
-    def ended(self) -> bool:
-        """Whether end() was called."""
-        return self._ended
-
-    @property
-    def events_logged(self) -> int:
-        """How many events this session has logged: the last seq given out."""
-        return self._out.seq
 
     # ---------------------------------------------------------------------------------------- numbers, params, tags
 
@@ -143,15 +76,37 @@ class Run(NumberLog):
         """Set tags; others stay. Values become text. spec: EVT-TAGS-1"""
         if self._is_open("set_tags"):
             with Guard(self._out, "set_tags"):
-                texts = self._check.tags("set_tags", tags)
-                if texts:
-                    self._emit(Tags(self._run_id, texts))
+                self._set_tags("set_tags", tags)
+
+    def _set_tags(self, call: str, tags: Any) -> None:
+        texts = self._check.tags(call, tags)
+        if texts:
+            self._emit(Tags(self._run_id, texts))
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set one tag. spec: EVT-TAGS-1"""
         if self._is_open("set_tag"):
             with Guard(self._out, "set_tag"):
                 self._emit(Tags(self._run_id, {self._check.name("set_tag: key", key): to_text(value)}))
+
+    def log_batch(self, metrics: Any = None, params: Any = None, tags: Any = None) -> None:
+        """Log metrics, params and tags together, as few events as the protocol has for them.
+
+        ``metrics``: names with numbers, or a sequence of points: mappings, or objects with attributes, of ``key`` and
+        ``value``, and perhaps ``step``, and ``timestamp_us`` or ``timestamp`` (milliseconds, as MLflow's). Points of
+        one step and time go as one event; each series keeps its order. ``params`` and ``tags``: names with values,
+        or a sequence of such ``key`` and ``value``. A param is an event, all tags are one.
+        """
+        if self._is_open("log_batch"):
+            with Guard(self._out, "log_batch"):
+                batches = imported("xtrack_protocol.emitter.batches")  # few scripts have any
+                if params is not None:
+                    self._log_params(batches.named_values(self._check, "params", params))
+                if tags is not None:
+                    self._set_tags("log_batch: tags", batches.named_values(self._check, "tags", tags))
+                if metrics is not None:
+                    for batch, when in batches.metric_batches(self._check, self._run_id, metrics):
+                        self._emit(batch, when)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -304,126 +259,6 @@ class Run(NumberLog):
     def should_stop(self) -> bool:
         """Whether a stop command has come in. Cheap enough for every step."""
         return self._commands.should_stop()
-
-    # ------------------------------------------------------------------------------------------ the end
-
-    def flush(self, until: Promise = "accepted", timeout: float = 30.0) -> bool:
-        """Wait at most ``timeout`` seconds until all that was logged is kept so; return whether it is.
-
-        ``accepted`` holds at once; ``durable`` survives a power loss; ``acked`` is committed by a collector. After the
-        end it tells what held then.
-        """
-        with Guard(self._out, "flush"):
-            chosen = self._check.choice_or_none("flush: until", until, _PROMISES, "nothing was waited for")
-            if chosen is None:
-                return False
-            if self._ended:
-                return self._is_acked if chosen == "acked" else self._is_kept
-            return self._out.flush(chosen, float(timeout))
-        return False
-
-    def stats(self) -> RunStats:
-        """Return what has been accepted, dropped and refused so far, and how far a collector elsewhere has got."""
-        return self._out.stats()
-
-    def end(
-        self,
-        status: EndStatus = "completed",
-        *,
-        error: BaseException | ErrorInfo | str | None = None,
-        final_metrics: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """End the run, or leave it where it was only attached to. A second call does nothing. spec: EVT-RUN_END-1
-
-        ``timeout``: seconds to wait at most for a collector elsewhere to ack everything; default XTRACK_END_TIMEOUT.
-        What it hasn't got by then stays in the spool, and the command that ships it is printed (spec: EMT-3.3).
-        In a forked child it ends that child's stream; the run goes on in its parent.
-        """
-        if os.getpid() != self._pid:
-            self._leave_child(timeout)
-            return
-        if self._ended or not self._ending.acquire(blocking=False):
-            return
-        exits.unwatch(self)
-        try:
-            with Guard(self._out, "end"):
-                self._commands.close()
-                self._out.finish(self._run_end(status, error, final_metrics) if self._owner else None)
-        finally:
-            self._ended = True
-            try:
-                self._close(timeout)
-            finally:
-                self._say_end(status)
-
-    def _run_end(self, status: Any, error: Any, final_metrics: Any) -> RunEnd:
-        duration_ms = int((time.monotonic() - self._started) * 1000)
-        chosen = self._check.choice("end: status", status, _ENDS, "failed")
-        info = error_info(error)
-        if chosen == "failed" and info is None:
-            info = ErrorInfo("", "ended as failed, without an error")
-        numbers = self._check.numbers("end: final_metrics", {} if final_metrics is None else final_metrics)
-        return RunEnd(self._run_id, chosen, info, numbers, duration_ms)
-
-    def _close(self, timeout: float | None) -> None:
-        try:
-            with Guard(self._out, "end"):
-                self._is_kept = self._out.flush("durable", 30.0)
-                seconds = end_seconds(self._out, timeout, self._end_timeout)
-                self._is_acked = wait_for_collector(self._out, seconds, quiet=self._quiet)
-        finally:
-            with Guard(self._out, "end"):
-                self._out.close()
-
-    def _leave_child(self, timeout: float | None) -> None:
-        """In a forked child: end its own stream, if it has one. It says nothing of the run. spec: STR-3"""
-        self._ended = True
-        with Guard(self._out, "end"):
-            self._commands.close()
-            self._out.finish(None)
-        self._close(timeout)
-
-    def _say_end(self, status: object) -> None:
-        stats = self._out.stats()
-        left = left_text(self._run_id, stats.delivery)
-        if left:
-            say(left)
-        if not self._owner:
-            return
-        if stats.dropped:
-            say(f"{stats.dropped} of {stats.dropped + stats.accepted} events of {self._run_id} were lost; see above")
-        if not self._quiet:
-            seconds = time.monotonic() - self._started
-            got = delivered_text(stats.delivery)
-            say(
-                f"run {self._run_id} {to_text(status)} after {seconds:.1f} s, {stats.accepted} events{got}.{self._hint}"
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, SystemExit):
-            self.end_at_exit(None, error.code)
-        else:
-            self.end_at_exit(error, None)
-
-    def end_at_exit(self, error: BaseException | None, code: object) -> None:
-        """Called by the hooks, and at the end of a block: end by ``error``, by an exit code, or well. spec: EMT-4"""
-        if error is not None:
-            self.end("killed" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
-        elif exits.is_good(code):
-            self.end()
-        else:
-            self.end("failed", error=ErrorInfo("SystemExit", to_text(code)))
-
-    def _is_open(self, call: str) -> bool:
-        if self._ended:
-            self._complain_ended(call)
-        return not self._ended
 
 
 def _is_wanted(checksum: str | bool | None) -> bool | None:

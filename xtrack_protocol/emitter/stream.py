@@ -87,6 +87,8 @@ class StreamEmitter:
         self._strict = strict
         self._attachments = attachments
         self._forks: dict[int, threading.RLock] = {}
+        self.dated_us: int | None = None
+        """The time of events that are told no other, where they belong to the past; None: now."""
         self._pid = os.getpid()
         self._begin(stream)
         transport.open(StreamInfo(stream=stream, warn=self.warn, lock=self._lock))
@@ -103,7 +105,9 @@ class StreamEmitter:
         self._busy = False
         """Whether an event is on its way out; for good, once the last one is."""
         self._is_finished = False
-        self._deferred: list[tuple[Payload, int]] = []
+        self._deferred: list[tuple[Payload | None, int]] = []
+        """What this thread logged in the middle of an event, and when; None: one of the calls below has its turn."""
+        self._calls: list[Callable[[], None]] = []
         self._seq = 0
         self._lost: tuple[int, int] | None = None
         self._accepted_bytes = self._dropped = self._doubtful = self._refused = self._cut = self._texts = 0
@@ -197,6 +201,8 @@ class StreamEmitter:
         if not self._here[0]:
             self._enter_child()
         with self._lock:
+            if timestamp_us is None:
+                timestamp_us = self.dated_us
             when = now_us() if timestamp_us is None else timestamp_us
             if self._is_finished:
                 return self.refuse("ended", f"events of run {self.stream.run_id!r} came after its end")
@@ -211,7 +217,7 @@ class StreamEmitter:
                 if self._deferred:
                     self._emit_deferred()
 
-    def finish(self, last: Payload | None) -> None:
+    def finish(self, last: Payload | None, timestamp_us: int | None = None) -> None:
         """Emit the last event, and let no other thread's come after it. spec: EVT-RUN_END-2.1"""
         self._forget_parent()
         with self._lock:
@@ -224,25 +230,62 @@ class StreamEmitter:
                     self._lost = (self._lost[0] if self._lost else self._seq, self._seq)
                 self._busy = True
                 while self._deferred:
-                    self._emit(*self._deferred.pop(0))
+                    self._emit_next()
+                when = now_us() if timestamp_us is None else timestamp_us
                 if last is not None:
-                    self._emit(last, now_us())
+                    self._emit(last, when)
                 if self._lost and self._transport.make_room():  # spec: DLV-7.2
                     if last is None:
                         self._declare_lost()
                     else:
-                        self._emit(last, now_us())
+                        self._emit(last, when)
             finally:
                 self._is_finished = True
+                self._make_calls()
+
+    def when_idle(self, call: Callable[[], None]) -> bool:
+        """Have ``call`` made once the event is out that this thread is in the middle of; return False if it is in none.
+
+        For signal handlers: what they interrupt is never left half done.
+        """
+        in_the_middle = self._lock._is_owned() and self._busy and not self._is_finished  # type: ignore[attr-defined]  # noqa: SLF001 - as threading does
+        if in_the_middle:
+            self._calls.append(call)
+            self._deferred.append((None, 0))
+        return in_the_middle
+
+    def hurry(self) -> None:
+        """Have the transport wait for nothing any more: the process ends in seconds, other threads in their loops."""
+        self._transport.hurry()
+        self._warned["ended"] = (1, time.monotonic())  # not worth a line to these threads
+
+    def _emit_next(self) -> None:
+        """Emit what was deferred first; a call that has its turn is left to ``_make_calls``."""
+        payload, when = self._deferred.pop(0)
+        if payload is not None:
+            self._emit(payload, when)
+
+    def _make_calls(self) -> None:
+        while self._calls:
+            self._calls.pop(0)()
 
     def _emit_deferred(self) -> None:
-        """Emit what was logged in the meantime, by this thread itself; nobody else gets in between."""
+        """Emit what was logged in the meantime, by this thread itself; nobody else gets in between.
+
+        A signal handler that comes before the stream is busy emits by itself, what was deferred included; one that
+        comes later defers once more. So both loops ask anew.
+        """
         while self._deferred:
             try:
                 self._busy = True
-                self._emit(*self._deferred.pop(0))
+                while self._deferred:
+                    is_call = self._deferred[0][0] is None
+                    self._emit_next()
+                    if is_call:
+                        break
             finally:
                 self._busy = self._is_finished
+            self._make_calls()
 
     def _emit(self, payload: Payload, when: int) -> bool:
         if not self._additive:
@@ -328,6 +371,9 @@ class StreamEmitter:
     def _declare_lost(self) -> None:
         """Say which seqs will never come, before anything else is sent. spec: STR-7"""
         assert self._lost is not None
+        problem = self._transport.no_room()
+        if problem is not None:
+            raise problem
         first, last = self._lost
         if self._additive:
             skip = Skip(self.stream.run_id, self._session_id, first, last, "the transport failed", self._worker_id)
@@ -463,5 +509,5 @@ def say(text: str) -> None:
     try:
         stream.write(f"xtrack: {text.translate(_CONTROLS)}\n")
         stream.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last one in a signal handler that has interrupted a write to it
         return  # a closed or broken stderr must not stop the training, and there is nobody to tell

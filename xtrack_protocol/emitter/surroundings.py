@@ -117,6 +117,16 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
     return shown
 
 
+def without_user(text: str) -> str:
+    """Return a text without the user and password of the URLs in it."""
+    return to_text(_USER_IN_URL.sub(r"\1", text))
+
+
+def is_secret(name: str, value: object = None) -> bool:
+    """Whether a name is that of a secret, or a text looks like one."""
+    return bool(_SECRET_NAME.search(name)) or (isinstance(value, str) and bool(_SECRET_VALUE.search(value)))
+
+
 def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None = None) -> EnvironmentInfo:
     """Return Python, platform, host, and the environment variables whose names ``allowed`` lists (``*`` allowed).
 
@@ -128,7 +138,7 @@ def find_environment(allowed: Sequence[str], environ: Mapping[str, str] | None =
 
     environ = os.environ if environ is None else environ
     variables = {
-        name: to_text(_USER_IN_URL.sub(r"\1", value))
+        name: without_user(value)
         for name, value in sorted(environ.items())
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
         and not _SECRET_NAME.search(name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
-from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_text
+from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, TransportError
 from xtrack_protocol.ir.identity import RunId
 from xtrack_protocol.ir.lifecycle import Resume, RunStart, StatusUpdate
@@ -30,6 +30,9 @@ from xtrack_protocol.transport.base import Transport
 from xtrack_protocol.transport.local import LocalTransport
 from xtrack_protocol.transport.open import open_transport
 
+if TYPE_CHECKING:
+    from xtrack_protocol.emitter.building import ExperimentBuilder, RunBuilder
+
 _bound: Final[dict[int, _Binding]] = {}
 """By process, which call of start_run has taken XTRACK_RUN_ID or the launcher's job, and the run it came to. A dict,
 for its setdefault is atomic without a lock, which a fork might find held."""
@@ -37,6 +40,9 @@ for its setdefault is atomic without a lock, which a fork might find held."""
 _warned_of: Final[set[str]] = set()
 
 _loaded_ns: Final = exits.LOADED_NS
+
+stream_class: type[StreamEmitter] = StreamEmitter
+"""What new runs emit by. Listeners put one in its place that they hear of."""
 
 
 def new_run_id() -> str:
@@ -48,10 +54,17 @@ class _Binding(msgspec.Struct, eq=False):
     run_id: str | None
 
 
+def run_of_launch() -> str | None:
+    """Return the run that this process has started as XTRACK_RUN_ID's or its launch's; None where it hasn't."""
+    binding = _bound.get(os.getpid())
+    return None if binding is None else binding.run_id
+
+
 class _Identity(Value, frozen=True):
     """``rank``: the place in the launch whose other ranks come to the same run; None where they may not.
 
-    ``is_launch``: the run id is the launch's own, which nobody gave.
+    ``is_launch``: the run id is the launch's own, which nobody gave. ``is_auto``: it was given to go on with, if there
+    is anything of it (XTRACK_RESUME=auto).
     """
 
     run_id: str
@@ -59,10 +72,25 @@ class _Identity(Value, frozen=True):
     resume: bool | None
     rank: Rank | None = None
     is_launch: bool = False
+    is_auto: bool = False
 
 
 class Tracker:
     """The door to tracking. Every argument left out comes from the settings (environment, ``xtrack.toml``, default)."""
+
+    @staticmethod
+    def build(experiment: str | None = None) -> RunBuilder:
+        """Return a builder of runs of an experiment, which is made by its first run; None: as the settings say."""
+        from xtrack_protocol.emitter.building import RunBuilder
+
+        return RunBuilder().with_experiment(experiment) if experiment is not None else RunBuilder()
+
+    @staticmethod
+    def experiment(name: str) -> ExperimentBuilder:
+        """Return a builder of an experiment that has tags of its own; one without needs no making."""
+        from xtrack_protocol.emitter.building import ExperimentBuilder
+
+        return ExperimentBuilder(checked_id("experiment", name))
 
     @staticmethod
     def start_run(
@@ -78,6 +106,7 @@ class Tracker:
         world_size: int | None = None,
         resume: bool | None = None,
         rewind_to: int | None = None,
+        start_time_us: int | None = None,
         strict: bool | None = None,
         quiet: bool | None = None,
         settings: Settings | None = None,
@@ -86,11 +115,13 @@ class Tracker:
 
         ``run_id``: default XTRACK_RUN_ID for the process's first run (later ones are its children), else a new one.
         ``transport``: a name (``local``, ``file:run.bin``, ...) or a transport of your own. ``resume``: go on with the
-        sessions of that run id that are over; None does so where you name a run id yourself and there are some, but
-        leaves out those of other workers that were over only after this process had begun.
+        sessions of that run id that are over; None does so where you name a run id yourself, or XTRACK_RESUME=auto, and
+        there are some, but leaves out those of other workers that were over only after this process had begun.
         ``rewind_to``: the last step that still holds; later points of those sessions are hidden (spec: FLD-8).
         ``worker_id`` and ``world_size``: which worker this is, and how many the run needs to be complete; by default
         what a launcher tells (torchrun, mpirun, srun, JAX), whose workers then share one run (spec: EMT-7).
+        ``start_time_us``: microseconds since the Unix epoch, of a run that began earlier; tags and params given here
+        are of that time too.
         ``strict``: raise instead of warning, for tests.
         Raises ConfigurationError or TransportError when the run can't be tracked as asked, which includes a disk
         without room for its first event; after this call nothing raises. spec: EMT-3
@@ -102,6 +133,7 @@ class Tracker:
         experiment = _checked_or_none("experiment_id", experiment_id or settings.experiment)
         size = _whole_or_none("world_size", settings.world_size if world_size is None else world_size, least=1)
         rewind = _whole_or_none("rewind_to", rewind_to)
+        start_us = _whole_or_none("start_time_us", start_time_us)
         texts = _tags(tags)
         parent = _checked_or_none("parent_run_id", parent_run_id)
         opened = _open(transport, settings)
@@ -109,13 +141,14 @@ class Tracker:
         if size is None and worker_id is None and settings.worker_id is None:
             size = _size_of_launch(identity.rank)
         resumed = _earlier_sessions(identity, worker, opened)
-        out = StreamEmitter(
+        out = stream_class(
             opened,
             StreamId(identity.run_id, worker, new_session_id()),
             additive=_knows_additive_events(opened, settings),
             strict=is_strict,
             attachments=_attachments(opened, identity.run_id, settings),
         )
+        out.dated_us = start_us
         is_told_of = not (settings.quiet if quiet is None else quiet) and worker in {"", "0"}
         if identity.resume and not resumed and isinstance(opened, LocalTransport):
             out.warn("resume", f"there is nothing of run {identity.run_id} here to resume; it starts anew")
@@ -140,13 +173,17 @@ class Tracker:
             resumed=bool(resumed),
             hint=f" See it: xtrack show {identity.run_id}" if opened.name == LocalTransport.name else "",
             end_timeout=settings.end_timeout,
+            start_time_us=start_us,
         )
         exits.watch(run)
+        for number, action in settings.signals:
+            run.on_signal(number, action)
         if is_told_of:
             again = ", resumed" if resumed else ""
             say(f"tracking run {identity.run_id}{f' ({to_text(name)})' if name else ''} to {opened.address}{again}")
         if params is not None:
             run.log_params(params)
+        out.dated_us = None
         return run
 
     @staticmethod
@@ -170,7 +207,7 @@ class Tracker:
         spool = _spool_of(opened) if opened.name == LocalTransport.name else None
         if spool is not None and not streams_of(spool.run_dir(run_id)):
             raise RunNotFound(run_id)
-        out = StreamEmitter(
+        out = stream_class(
             opened,
             StreamId(run_id, worker, new_session_id()),
             additive=_knows_additive_events(opened, settings),
@@ -188,6 +225,16 @@ class Tracker:
         )
         exits.watch(run)
         return run
+
+
+def check_options(call: str, options: Mapping[str, Any], own: Iterable[str]) -> None:
+    """Raise ConfigurationError for what is no argument of start_run, or one that ``call`` has its ``own`` way for."""
+    import inspect
+
+    known = set(inspect.signature(Tracker.start_run).parameters) - set(own)
+    for option, value in options.items():
+        if option not in known:
+            raise ConfigurationError(f"{call}: {option}", shown_in_error(value), "no such argument, nor of start_run")
 
 
 def _send_start(out: StreamEmitter, event: RunStart) -> None:
@@ -235,11 +282,13 @@ def _identify(
 
         binding.run_id = launch_run_id(rank.job, worker, _spool_of(transport), is_again=rank.is_again)
         return _Identity(checked_id("run_id", binding.run_id), parent_run_id, resume, rank, is_launch=True)
+    is_auto = False
     if settings.resume_run_id:
         resume = resume is not False
     elif resume is None:
-        resume = False  # several processes of one launch share the id; one of them starting isn't a resume
-    return _Identity(checked_id(variable, bound), parent_run_id, resume, rank)
+        is_auto = settings.resume == "auto"
+        resume = None if is_auto else False  # processes that share the id start; none of them resumes by that alone
+    return _Identity(checked_id(variable, bound), parent_run_id, resume, rank, is_auto=is_auto)
 
 
 def _size_of_launch(rank: Rank | None) -> int | None:
@@ -334,12 +383,14 @@ def _earlier_sessions(identity: _Identity, worker: str, transport: Transport) ->
     if identity.resume is False or spool is None:
         return []
     run_dir = spool.run_dir(identity.run_id)
-    over = [stream for stream in streams_of(run_dir) if _is_over(run_dir, stream, is_asked_for=bool(identity.resume))]
+    is_asked_for = bool(identity.resume) or identity.is_auto
+    over = [stream for stream in streams_of(run_dir) if _is_over(run_dir, stream, is_asked_for=is_asked_for)]
     # In a launch, only one that begins again goes on with other workers' sessions: there may be fewer of them now.
+    # Where workers are tried again one by one, as those of an indexed job, the end of another one stays.
     is_again = (
-        not identity.is_launch
+        not (identity.is_launch or identity.is_auto)
         or (identity.rank is not None and identity.rank.is_again)
-        or any(stream.worker_id == worker for stream in over)
+        or (identity.is_launch and any(stream.worker_id == worker for stream in over))
     )
     return sorted(
         {

@@ -210,6 +210,12 @@ def brief(value: Any, size: int = 200) -> str:
     return to_text(text if len(text) <= size else text[: size - 3] + "...")
 
 
+def shown_in_error(value: Any) -> Any:
+    """Return what an error shows of a wrong argument: itself where that is small, else a short text."""
+    is_small = value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) < 100)
+    return value if is_small else brief(value)
+
+
 def describe(error: BaseException) -> str:
     """Return an error's kind and what it says, even where saying it fails."""
     said = to_text(error)

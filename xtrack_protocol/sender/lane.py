@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,20 +23,21 @@ SHIPPING: Final = ".shipping"
 
 @attrs.define(eq=False)
 class Lane:
-    """A stream, its feed, and where it stands. All is the shipping thread's but ``last_seq``, and reading numbers.
+    """A stream, its feed, and where it stands. All is the shipping thread's but ``spooled``, and reading numbers.
 
-    ``note``: what stands beside the segments, or will; ``unsaved``: whether it is ahead of its file. ``last_seq``: the
-    last seq that is known to be in the spool. ``refused``: seqs that the collector refused for good, with codes, and
-    how many of each code. ``fenced``: another sender has the stream. ``forbidden``: this connection may not bring it,
-    ``why_not``: because of what, where the collector said so. ``held``: why the collector takes none of it for now.
-    ``resend``: send a plain peer all of it once more. ``passive``: its worker is another process, or gone.
+    ``note``: what stands beside the segments, or will; ``unsaved``: whether it is ahead of its file. ``spooled``:
+    returns the last seq that its writer, in this process, has put into the spool. ``refused``: seqs that the collector
+    refused for good, with codes, and how many of each code. ``fenced``: another sender has the stream. ``forbidden``:
+    this connection may not bring it, ``why_not``: because of what, where the collector said so. ``held``: why the
+    collector takes none of it for now. ``resend``: send a plain peer all of it once more. ``passive``: its worker is
+    another process, or gone.
     """
 
     stream: StreamId
     run_dir: Path
     feed: StreamFeed
     note: ShipNote
-    last_seq: int = 0
+    spooled: Callable[[], int] = int
     refused: dict[int, str] = attrs.field(factory=dict)
     refused_counts: dict[str, int] = attrs.field(factory=dict)
     fenced: bool = False
@@ -102,7 +104,7 @@ class Lane:
     @property
     def end_seq(self) -> int:
         """The last seq there is, declared losses included."""
-        return max(self.last_seq, self.feed.last_seq)
+        return max(self.spooled(), self.feed.last_seq)
 
     @property
     def waiting(self) -> int:

@@ -43,11 +43,14 @@ if TYPE_CHECKING:
 
 BATCH_BYTES: Final = 64 * 1024
 """Bytes that are handed to the kernel at once."""
-LINGER_SECONDS: Final = 0.02
-"""Seconds that an event waits at most for others to go with it."""
+LINGER_SECONDS: Final = (0.02, 0.5)
+"""The shortest and the longest time that an event waits for others to go with it. Nothing waits behind a pause."""
+LINGER_FACTOR: Final = 300.0
+"""How much longer than a batch takes to be put together the next one is waited for: a wake-up costs a training on the
+same cores more than the events do."""
 SETTLE_SECONDS: Final = 1.0
 """Seconds that a plain connection must have lived on before what was sent on it counts as sent."""
-SLICE_EVENTS: Final = 32
+SLICE_EVENTS: Final = 128
 """Events that are read and framed between two looks at whether the training wants the interpreter."""
 REST_FACTOR: Final = 3.0
 """How much longer than it has worked a sender leaves the interpreter to the training, unless somebody waits."""
@@ -288,20 +291,23 @@ class Link:
         begun = self._clock()
         if not hurry and begun < self._linger_until:
             return False
-        sent = 0
+        sent, worked = 0, 0.0
         more = False
         for stream, lane in list(self._lanes.items()):
             if lane.is_out or stream not in self._open:
                 continue
+            others_have_more = more
             while session.output_size < BATCH_BYTES:
                 count = lane.pump(session, SLICE_EVENTS, self._queued)
                 sent += count
                 if lane.feed.problem:
                     owner.complain("spool", f"a spool can't be read, so nothing of it is sent: {lane.feed.problem}")
                 if count < SLICE_EVENTS:
+                    more = others_have_more
                     break
                 more = True
                 if not hurry:
+                    worked += self._clock() - begun
                     self._rest(self._clock() - begun)
                     begun = self._clock()
             else:
@@ -309,7 +315,10 @@ class Link:
                 break
         owner.pumped(session)
         if sent and not hurry:
-            self._linger_until = self._clock() + LINGER_SECONDS if not more else 0.0
+            worked += self._clock() - begun
+            shortest, longest = LINGER_SECONDS
+            linger = min(max(shortest, LINGER_FACTOR * worked), longest)
+            self._linger_until = 0.0 if more else self._clock() + linger
         return more
 
     @staticmethod

@@ -22,6 +22,15 @@ def is_full(error: SpoolError) -> bool:
     return isinstance(cause, OSError) and cause.errno in _FULL
 
 
+def has_room(folder: Path) -> bool:
+    """Whether a disk that was full has a block to give to this user; True where that can't be told, as of quotas."""
+    try:
+        disk = os.statvfs(folder)
+        return (disk.f_bavail if os.geteuid() else disk.f_bfree) > 0
+    except (AttributeError, OSError):  # Windows; the write itself will say what is wrong
+        return True
+
+
 class Reserve:
     """What a spool that is only a buffer for a collector leaves free of its disk: 5 %, and 1 GiB at most.
 
@@ -33,14 +42,20 @@ class Reserve:
 
         self._shutil = shutil
         self._folder = folder
-        self._due = float("-inf")
+        self.due = float("-inf")
+        """When the disk is asked next, by the monotonic clock."""
         self._lack = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there was that much room when the disk was asked last."""
+        return not self._lack
 
     def check(self) -> None:
         """Raise SpoolError where the disk has less room than that; where it can't be asked, all is well."""
         now = time.monotonic()
-        if now >= self._due:
-            self._due = now + _CHECK_SECONDS
+        if now >= self.due:
+            self.due = now + _CHECK_SECONDS
             self._lack = self._find_lack()
         if self._lack:
             raise SpoolError(

@@ -130,6 +130,12 @@ class StreamWriter:
         return self._path
 
     @property
+    def last_seq(self) -> int:
+        """The greatest seq that was appended; 0 before the first. May be asked from any thread."""
+        current = self._current  # before the other, which a thread that takes it away has set before
+        return max(current.last_seq if current else 0, self._last_seq)
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing can be appended any more."""
         return self._closed
@@ -179,10 +185,11 @@ class StreamWriter:
 
     def _retire(self) -> None:
         """Write no more to the present segment. It stays open until it is synced."""
-        current, self._current = self._current, None
+        current = self._current
         if current is None:
             return
         self._last_seq = max(self._last_seq, current.last_seq)
+        self._current = None
         if len(self._unsynced) < _UNSYNCED_MAX:
             self._unsynced.append(current)
         else:
@@ -259,8 +266,8 @@ class StreamWriter:
             with self._changing:
                 if segment is self._current:
                     segment.withdraw()  # another thread may be writing to it
-                    self._current = None
                     self._last_seq = max(self._last_seq, segment.last_seq)
+                    self._current = None
                     self._doubtful.append(segment)
                 elif segment in self._unsynced:
                     self._unsynced.remove(segment)

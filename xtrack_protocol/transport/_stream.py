@@ -22,6 +22,7 @@ SEND_TIMEOUT: Final = 10.0
 CONTROLS_MAX: Final = 64
 """Answers to commands that wait for a peer that takes nothing; further ones are refused."""
 _CLOSE_TIMEOUT: Final = 1.0
+_HURRY_TIMEOUT: Final = 1.0
 _READ_SIZE: Final = 65536
 _READS_MAX: Final = 16  # in one call: a peer that floods us must not hold it up
 
@@ -166,6 +167,11 @@ class FrameWriter:
             finally:
                 self._turns.give()
 
+    def hurry(self) -> None:
+        """From the next event on, wait a second for the peer at the most."""
+        self._timeout = min(self._timeout, _HURRY_TIMEOUT)
+        self._patience = min(self._patience, _HURRY_TIMEOUT)
+
     def close(self) -> None:
         """Write what was posted, in a second at the most. The channel stays open."""
         if self._controls and not self._broken and self._turns.take(_CLOSE_TIMEOUT):
@@ -257,6 +263,10 @@ class FrameTransport(Transport):
     def send_control(self, payload: bytes) -> bool:
         writer = self._writer
         return writer is not None and writer.post(payload)
+
+    def hurry(self) -> None:
+        if self._writer:
+            self._writer.hurry()
 
     def receive(self) -> list[bytes]:
         reader, writer = self._reader, self._writer

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 import msgspec
 
 from xtrack_protocol._value import Value
+from xtrack_protocol.errors import TransportError
 from xtrack_protocol.session.streams import StreamId
 
 Promise: TypeAlias = Literal["none", "accepted", "durable", "acked"]
@@ -126,9 +127,19 @@ class Transport(abc.ABC):
         order: tuple[Promise, ...] = ("none", "accepted", "durable", "acked")
         return order.index(until) <= order.index(self.promise)
 
+    def no_room(self) -> TransportError | None:
+        """Return why nothing can be taken now, where that is known without a try; None where one is worth it."""
+        return None
+
     def make_room(self) -> bool:
         """Give up what was kept back for the stream's last words; return whether another try may succeed by it."""
         return False
+
+    def hurry(self) -> None:  # noqa: B027 - for transports that wait
+        """Be told that the process ends in seconds: wait for room, or for a peer, as little as can be.
+
+        Called from signal handlers, perhaps in the middle of ``send``. By default nothing changes.
+        """
 
     def delivery(self) -> Delivery | None:
         """Return how far a collector elsewhere has got; None where there is none. May be called from any thread."""

@@ -12,7 +12,7 @@ from xtrack_protocol.limits import ON_FULL_SECONDS
 from xtrack_protocol.spool import syncing
 from xtrack_protocol.spool.layout import SpoolDir
 from xtrack_protocol.spool.mailbox import Inbox
-from xtrack_protocol.spool.room import Ballast, Reserve, is_full
+from xtrack_protocol.spool.room import Ballast, Reserve, has_room, is_full
 from xtrack_protocol.spool.writer import StreamWriter
 from xtrack_protocol.transport.base import Promise, StreamInfo, Transport
 
@@ -38,6 +38,8 @@ class LocalTransport(Transport):
         self._ballast: Ballast | None = None
         self._writer: StreamWriter | None = None
         self._inbox: Inbox | None = None
+        self._full: TransportError | None = None
+        """What the last write said, where that was for want of room."""
 
     @property
     def root(self) -> Path:
@@ -65,13 +67,18 @@ class LocalTransport(Transport):
     def send(self, seq: int, payload: bytes) -> None:
         if self._writer is None:
             raise TransportClosed(self.address, "is not open")
+        if self._full is not None and (problem := self.no_room()) is not None:
+            raise problem
         try:
             if self._reserve is not None:
                 self._reserve.check()
             self._writer.append(seq, payload)
         except SpoolError as error:
             if self._on_full != "block" or not is_full(error):
-                raise _transport_error(error, self.address) from error
+                problem = _transport_error(error, self.address)
+                if is_full(error) and self._reserve is None:
+                    self._full = problem
+                raise problem from error
             self._send_when_there_is_room(self._writer, seq, payload, error)
 
     def shortcut(self) -> Callable[[int, bytes], bool] | None:
@@ -94,7 +101,7 @@ class LocalTransport(Transport):
                     self._reserve.check()
                 writer.append(seq, payload)
             except SpoolError as again:
-                if not is_full(again):
+                if not is_full(again) or self._on_full != "block":  # in a hurry since
                     raise _transport_error(again, self.address) from again
             else:
                 return
@@ -129,6 +136,15 @@ class LocalTransport(Transport):
         reserve, self._reserve = self._reserve, None
         ballast, self._ballast = self._ballast, None
         return (ballast is not None and ballast.drop()) or reserve is not None
+
+    def hurry(self) -> None:
+        self._on_full = "drop"
+
+    def no_room(self) -> TransportError | None:
+        if self._full is not None and has_room(self._dir.root):
+            self._full = None
+        # The same error again: to try, and to tell anew what went wrong, costs five times as much.
+        return None if self._full is None else self._full.with_traceback(None)
 
     def close(self) -> None:
         self.make_room()

@@ -11,6 +11,7 @@ import shlex
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,7 +88,9 @@ class RemoteTransport(LocalTransport):
     def _begin(self, info: StreamInfo) -> None:
         stream = info.stream
         lane = Lane.of(self._dir.run_dir(stream.run_id), stream, None, self._endpoint.url, buffer=True)
-        lane.last_seq = info.first_seq - 1
+        writer = self._writer
+        assert writer is not None
+        lane.spooled = lambda: max(writer.last_seq, info.first_seq - 1)
         lane.unsaved = True
         lane.take()  # the session id is new: nobody else can have it
         try:
@@ -108,13 +111,27 @@ class RemoteTransport(LocalTransport):
 
     def send(self, seq: int, payload: bytes) -> None:
         super().send(seq, payload)
-        lane, sender = self._lane, self._sender
-        assert lane is not None
+        sender = self._sender
         assert sender is not None
-        if seq > lane.last_seq:  # noqa: PLR1730 - twice as fast as max()
-            lane.last_seq = seq
         if sender.asleep:
             sender.notify()
+
+    def shortcut(self) -> Callable[[int, bytes], bool] | None:
+        """The segment itself, until the disk has to be asked again for what it leaves to others."""
+        sender, reserve = self._sender, self._reserve
+        pen = self._writer.pen() if self._writer else None
+        if sender is None or reserve is None or pen is None or type(self).send is not RemoteTransport.send:
+            return None
+        due, now, write = reserve.due, time.monotonic, pen.put
+
+        def put(seq: int, payload: bytes) -> bool:
+            if now() >= due or not write(seq, payload):
+                return False
+            if sender.asleep:
+                sender.notify()
+            return True
+
+        return put if reserve.has_room else None
 
     def flush(self, until: Promise, timeout: float) -> bool:
         """As for ``local``; until ``acked``, wait for a collector, but not for one that acks nothing. spec: VER-3.3"""
