@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress, pairwise, repeat
+from itertools import chain, compress, groupby, pairwise, repeat
 from operator import add
-from typing import Final
+from typing import Final, Union
 
 import attrs
 
@@ -38,16 +38,19 @@ class Series:
 Points = tuple["array[int] | None", "array[int] | array[float]", "array[int]"]
 """Steps (None for points without), values ("d" or "q") and time stamps."""
 
+Numbers = Union["array[int]", "array[float]", "memoryview[float]"]
+"""Values that may be looked at one by one; a view has items "f" or "d"."""
+
 
 @attrs.frozen
 class Glance:
     """What a few of many points are found by. ``extremes``: as ``extremes_of`` finds them. ``values``: those alone.
-    ``point_at``: one point without the others, its step, value and time stamp.
+    ``pick``: some points, without the others.
     """
 
     extremes: bytes
-    values: Callable[[], Sequence[int | float]]
-    point_at: Callable[[int], tuple[int | None, int | float, int]]
+    values: Callable[[], Numbers]
+    pick: Callable[[Sequence[int]], Points]
 
 
 @attrs.frozen
@@ -251,7 +254,7 @@ def join_fewer(
     sizes = [sum(part.count for part in crossing) for crossing in crossings]
     is_known = sum(-(-size // EXTREMES_OF) for size in sizes) >= buckets
     starts: list[int] = []
-    points_at: list[Callable[[int], tuple[int | None, int | float, int]]] = []
+    picks: list[Callable[[Sequence[int]], Points]] = []
     known: list[int] = []
     candidates = array("d")
     at = 0
@@ -266,20 +269,18 @@ def join_fewer(
             candidates.extend(map(float, map(glance.values().__getitem__, places)))
             known += [at + place for place in places]
         else:
-            candidates.extend(map(float, glance.values()))
+            candidates.extend(glance.values().tolist())
         starts.append(at)
-        points_at.append(glance.point_at)
+        picks.append(glance.pick)
         at += size
     series = Series(array("q"), array("d"), array("q"))
     places_of = known if is_known else range(count)
     chosen = _chosen(count, buckets, places_of, candidates, 2 if is_known else 1)
-    for place in chosen:
-        index = bisect_right(starts, place) - 1
-        step, value, timestamp = points_at[index](place - starts[index])
-        if step is not None:
-            series.steps.append(step)
-        series.values.append(value)
-        series.timestamps_us.append(timestamp)
+    for index, own in groupby(chosen, lambda place: bisect_right(starts, place) - 1):
+        steps, values, timestamps = picks[index]([place - starts[index] for place in own])
+        series.steps.extend(steps or ())
+        series.values.extend(values)
+        series.timestamps_us.extend(timestamps)
     return series
 
 
@@ -289,7 +290,11 @@ def glance_at(points: Points) -> Glance:
     return Glance(
         extremes_of(values),
         lambda: values,
-        lambda place: (None if steps is None else steps[place], values[place], timestamps[place]),
+        lambda places: (
+            None if steps is None else array("q", [steps[place] for place in places]),
+            array("d", [values[place] for place in places]),
+            array("q", [timestamps[place] for place in places]),
+        ),
     )
 
 

@@ -21,14 +21,14 @@ import msgspec
 from xtrack_protocol.ir import ENVELOPES, Envelope, EventMeta, Int64, Metric, MetricBatch, MetricContext, RunId
 from xtrack_protocol.limits import FRAME_HARD_MAX
 from xtrack_protocol.runs.columns import Shape, picker
-from xtrack_protocol.runs.series import EXTREMES_OF, Glance, Part, Points, extremes_of
+from xtrack_protocol.runs.series import EXTREMES_OF, Glance, Numbers, Part, Points, extremes_of
 from xtrack_protocol.storage.columnar import (
     decode_floats,
     decode_integers,
-    float_at,
     floats_size,
-    integer_at,
     integers_size,
+    look_at_floats,
+    pick_integers,
 )
 
 EVENTS_MAX: Final = 4096
@@ -276,15 +276,13 @@ class BlockReader:
             steps = None if header.steps is None else self._integers("steps", keep=False)
             return steps, self.values(index), self._integers("timestamps", keep=False)
 
-        def point_at(place: int) -> tuple[int | None, int | float, int]:
-            described, start = header.values[index], self._values[index]
-            value = (
-                integer_at(described, self._data, start, self.count, place)
-                if header.integers[index]
-                else float_at(described, self._data, start, place)
+        def pick(places: Sequence[int]) -> Points:
+            values = self._look_at(index)
+            return (
+                None if header.steps is None else self._pick("steps", places),
+                array("d", [values[place] for place in places]),
+                self._pick("timestamps", places),
             )
-            step = None if header.steps is None else integer_at(*self._column("steps"), place)
-            return step, value, integer_at(*self._column("timestamps"), place)
 
         return Part(
             self.count,
@@ -295,13 +293,19 @@ class BlockReader:
             header.in_order,
             place,
             rewind_to,
-            Glance(self.extremes(index), lambda: self.values(index), point_at) if self.count >= EXTREMES_FROM else None,
+            Glance(self.extremes(index), lambda: self._look_at(index), pick) if self.count >= EXTREMES_FROM else None,
         )
 
-    def _column(self, name: str) -> tuple[Sequence[int], bytes, int, int]:
-        """Return a column's description, and where it is."""
+    def _look_at(self, index: int) -> Numbers:
+        """Return ``values(index)``, but not decoded where a few can be picked without."""
+        if self._header.integers[index]:
+            return self.values(index)
+        return look_at_floats(self._header.values[index], self._data, self._values[index], self.count)
+
+    def _pick(self, name: str, places: Sequence[int]) -> array[int]:
+        """Return some numbers of a column."""
         described, start = self._starts[name]
-        return described, self._data, start, self.count
+        return pick_integers(described, self._data, start, self.count, places)
 
     def _ends(self, name: str) -> tuple[int, int]:
         """Return the least and the greatest of a column, without a look at the others where it is arithmetic."""

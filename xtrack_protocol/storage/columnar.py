@@ -28,7 +28,6 @@ _F64, _F32, _SAME = 0, 1, 2
 _BIG: Final = sys.byteorder == "big"
 _SAMPLE: Final = 8
 _int64 = struct.Struct("<q")
-_FLOAT32, _FLOAT64 = struct.Struct("<f"), struct.Struct("<d")
 
 
 def to_bytes(numbers: array[int] | array[float]) -> bytes:
@@ -123,15 +122,18 @@ def decode_integers(described: Sequence[int], data: bytes, start: int, count: in
         raise ValueError("a damaged block: an integer beyond int64") from error
 
 
-def integer_at(described: Sequence[int], data: bytes, start: int, count: int, place: int) -> int:
-    """Return one number of a column, as ``decode_integers`` decodes all of them."""
+def pick_integers(described: Sequence[int], data: bytes, start: int, count: int, places: Sequence[int]) -> array[int]:
+    """Return some numbers of a column, as ``decode_integers`` decodes all of them."""
     if len(described) < 3:
-        return described[0] + (described[1] * place if len(described) == 2 else 0)
+        first, step = described[0], described[1] if len(described) == 2 else 0
+        return array("q", [first + step * place for place in places])
     base, width, _ = described
-    number = base + int.from_bytes(data[start + place : start + width * count : count], "little", signed=width == 8)
-    if number > INT64_MAX:
-        raise ValueError("a damaged block: an integer beyond int64")
-    return number
+    end = start + width * count
+    read, signed = int.from_bytes, width == 8
+    try:
+        return array("q", [base + read(data[start + place : end : count], "little", signed=signed) for place in places])
+    except OverflowError as error:
+        raise ValueError("a damaged block: an integer beyond int64") from error
 
 
 # ---------------------------------------------------------------------------------------------- floats
@@ -161,17 +163,18 @@ def floats_size(described: Sequence[int], count: int) -> int:
 
 def decode_floats(described: Sequence[int], data: bytes, start: int, count: int) -> array[float]:
     """Return a column whose bytes begin at ``start``."""
-    found = array("f" if described[0] == _F32 else "d")
-    found.frombytes(memoryview(data)[start : start + floats_size(described, count)])
+    if described[0] == _F32:
+        singles = array("d", bytes(8 * count))  # half the time of array("d", array("f"))
+        struct.pack_into(f"={count}d", singles, 0, *struct.unpack_from(f"<{count}f", data, start))
+        return singles
+    found = array("d", data[start : start + floats_size(described, count)])
     if _BIG:  # pragma: no cover - no such machine in CI
         found.byteswap()
-    if described[0] == _F32:
-        return array("d", found)
     return found * count if described[0] == _SAME else found
 
 
-def float_at(described: Sequence[int], data: bytes, start: int, place: int) -> float:
-    """Return one number of a column, as ``decode_floats`` decodes all of them."""
-    layout = _FLOAT32 if described[0] == _F32 else _FLOAT64
-    offset = start if described[0] == _SAME else start + layout.size * place
-    return float(layout.unpack_from(data, offset)[0])
+def look_at_floats(described: Sequence[int], data: bytes, start: int, count: int) -> array[float] | memoryview[float]:
+    """Return a column as ``decode_floats`` does, but as it lies there where that can be: for who wants a few of it."""
+    if described[0] == _SAME or _BIG:
+        return decode_floats(described, data, start, count)
+    return memoryview(data)[start : start + floats_size(described, count)].cast("f" if described[0] == _F32 else "d")

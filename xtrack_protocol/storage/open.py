@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from xtrack_protocol.errors import ConfigurationError
+from xtrack_protocol.settings import Settings
 from xtrack_protocol.storage.base import Storage
 
 _SQLITE: Final = "sqlite:///"
@@ -42,6 +43,11 @@ STORES: dict[str, Callable[[str, bool], Storage]] = {
     "sqlite": _open_sqlite,
 }
 """What opens a URL, by its scheme: takes the whole URL, and whether to open it for reading only."""
+
+
+def default_store_url(settings: Settings) -> str:
+    """Return the URL of the store that ``settings`` name: XTRACK_STORE, else the spools under XTRACK_DIR."""
+    return settings.store or (f"local:{settings.dir}" if settings.dir else "local:")
 
 
 def open_store(url: str, *, read_only: bool = False) -> Storage:

@@ -39,7 +39,7 @@ BUSY_SECONDS: Final = 5.0
 """How long to wait for another process's transaction."""
 
 _IDLE_MAX: Final = 4
-_CACHE_KIB: Final = 16 * 1024
+_CACHE_KIB: Final = 8 * 1024
 _WAL_KEEP_BYTES: Final = 64 * 1024 * 1024  # a log that grew beyond, under a long reader, is cut again at a checkpoint
 _RETRY_SECONDS: Final = 0.01
 
