@@ -13,9 +13,8 @@ import time
 from types import FrameType
 from typing import Final
 
-from xtrack_protocol.cli._output import duration_text
 from xtrack_protocol.cli._runs import latest_metrics, seconds_between
-from xtrack_protocol.decode.text import escape, short_number
+from xtrack_protocol.decode.text import duration_text, escape, short_number
 from xtrack_protocol.ir import Progress
 from xtrack_protocol.runs import RunState
 

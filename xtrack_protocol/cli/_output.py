@@ -5,8 +5,9 @@ Off a terminal nothing is cut, coloured or rounded. Control characters in data n
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import IO, Any, Final, Literal, TypeAlias
 
 import attrs
@@ -16,6 +17,7 @@ import msgspec
 from xtrack_protocol.decode.streams import write_text
 from xtrack_protocol.decode.text import (
     csv_text,
+    duration_text,
     escape,
     escape_json,
     exact_number,
@@ -26,6 +28,7 @@ from xtrack_protocol.decode.text import (
     number_as_json,
     short_number,
 )
+from xtrack_protocol.views.cells import Row, coloured, plain
 
 Kind: TypeAlias = Literal["text", "id", "status", "number", "time", "duration", "json"]
 """How a column's values are written: ``time`` takes microseconds since the epoch, ``duration`` milliseconds."""
@@ -75,19 +78,24 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def duration_text(milliseconds: int) -> str:
-    """Return a duration for people."""
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    seconds = milliseconds / 1000
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
-    days, hours = divmod(hours, 24)
-    return f"{days}d {hours:02}h"
+def shows_colours() -> bool:
+    """Whether what we write may have colours."""
+    return on_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def shows_unicode() -> bool:
+    """Whether lines, blocks and braille can be written."""
+    try:
+        "⣿│▁…".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def picture_rows(rows: Iterable[Row]) -> None:
+    """Write rows of spans, in colours where they are shown."""
+    show = coloured if shows_colours() else plain
+    write("".join(f"{show(row)}\n" for row in rows))
 
 
 def value_text(value: Any) -> str:
@@ -105,7 +113,7 @@ def cell_text(value: Any, kind: Kind, *, exact: bool) -> str:
     """Return a cell. ``exact``: for programs, not for people."""
     if value is None:
         return "null" if kind == "json" else ""
-    if kind == "number":
+    if kind == "number" and not isinstance(value, str):
         return exact_number(value) if exact else short_number(value)
     if kind == "time":
         return iso_utc(value) if exact else local_time(value)
@@ -151,14 +159,23 @@ def as_json(value: Any) -> None:
     write_text(sys.stdout, f"{escape_json(text)}\n", "utf-8")
 
 
-def table(header: Sequence[Column], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Write a table: aligned and cut to the terminal's width, or tab-separated and whole."""
+def table(
+    header: Sequence[Column],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    marked: Collection[tuple[int, int]] = (),
+) -> int:
+    """Write a table: aligned and cut to the terminal's width, or tab-separated and whole.
+
+    ``marked``: places, row and column, of cells that stand out at a terminal. Returns how many columns didn't fit.
+    """
     if on_terminal():
-        _rich_table(header, rows, title)
-        return
+        return _rich_table(header, rows, title, marked)
     lines = ["\t".join(escape(column.exact_title) for column in header)]
     lines += ["\t".join(_cells(header, row, exact=True)) for row in rows]
     write("\n".join(lines) + "\n")
+    return 0
 
 
 def tabbed(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
@@ -204,7 +221,12 @@ def _cells(header: Sequence[Column], row: Sequence[Any], *, exact: bool) -> list
     return [cell_text(value, column.kind, exact=exact) for column, value in zip(header, row, strict=True)]
 
 
-def _rich_table(header: Sequence[Column], rows: Iterable[Sequence[Any]], title: str | None) -> None:
+def _rich_table(
+    header: Sequence[Column],
+    rows: Iterable[Sequence[Any]],
+    title: str | None,
+    marked: Collection[tuple[int, int]],
+) -> int:
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.console import Console
@@ -213,20 +235,22 @@ def _rich_table(header: Sequence[Column], rows: Iterable[Sequence[Any]], title: 
 
     titles = [escape(column.title) for column in header]
     cells = [_cells(header, row, exact=False) for row in rows]
+    for number, place in marked:
+        cells[number][place] += " *"
     natural = [max([cell_len(text), *(cell_len(row[place]) for row in cells)]) for place, text in enumerate(titles)]
     widths = fit([column.kind for column in header], natural, terminal_width())
     made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, padding=(0, 1))
     for column, text, width in zip(header, titles, widths, strict=False):
         justify: Literal["left", "right"] = "right" if column.kind in {"number", "duration"} else "left"
         made.add_column(Text(text), no_wrap=True, overflow="ellipsis", justify=justify, width=width)
-    for texts in cells:
-        made.add_row(
-            *(
-                Text(text, style=COLOURS.get(text, "") if column.kind == "status" else "")
-                for column, text, _ in zip(header, texts, widths, strict=False)
-            )
-        )
+    for number, texts in enumerate(cells):
+        styled = []
+        for place, (column, text, _) in enumerate(zip(header, texts, widths, strict=False)):
+            style = COLOURS.get(text, "") if column.kind == "status" else ""
+            styled.append(Text(text, style="bold green" if (number, place) in marked else style))
+        made.add_row(*styled)
     Console(file=sys.stdout, highlight=False, width=terminal_width()).print(made)
+    return len(header) - len(widths)
 
 
 _GAP: Final = 3

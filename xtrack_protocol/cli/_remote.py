@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
+from xtrack_protocol.cli._runs import opened
+from xtrack_protocol.errors import RunNotFound
 from xtrack_protocol.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from xtrack_protocol.client import CollectorClient
+    from xtrack_protocol.storage import Storage
 
     _Callback = TypeVar("_Callback", bound=Callable[..., Any])
 
@@ -51,3 +57,38 @@ def client_to(url: str, name: str = "--to") -> CollectorClient:
     from xtrack_protocol.settings import load_settings
 
     return CollectorClient(parse_endpoint(url, load_settings(), name=name))
+
+
+@attrs.frozen
+class Located:
+    """A run and where it is: in a store here, or at the collector of a client."""
+
+    run_id: str
+    store: Storage | None = None
+    client: CollectorClient | None = None
+
+
+@contextmanager
+def located(run: str, to: str | None, store: str | None) -> Iterator[Located]:
+    """Find a run: with ``to`` at that collector, else here, else at the collector that the settings name.
+
+    Raises RunNotFound; of a run at a collector nobody is asked yet.
+    """
+    from xtrack_protocol.settings import load_settings
+
+    if to is not None:
+        yield Located(whole_id(run), client=client_to(to))
+        return
+    settings = load_settings()
+    collector = None if store is not None or settings.store is not None else configured(settings)
+    with opened(store) as source:
+        try:
+            run_id = source.find_run(run)
+        except RunNotFound:
+            if collector is None:
+                raise
+        else:
+            yield Located(run_id, store=source)
+            return
+    assert collector is not None
+    yield Located(whole_id(run), client=client_to(collector, "XTRACK_TRANSPORT"))

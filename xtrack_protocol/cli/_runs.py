@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from xtrack_protocol.cli._output import cell_json, value_text
-from xtrack_protocol.errors import ConfigurationError
+from xtrack_protocol.cli._output import Kind, cell_json, value_text
+from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.runs import MetricSummary, RunState
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def reading(callback: _Callback) -> _Callback:
 def store_url(given: str | None) -> str:
     """Return the URL of the store that is meant."""
     from xtrack_protocol.settings import load_settings
+    from xtrack_protocol.storage.open import default_store_url
 
-    settings = load_settings()
-    return given or settings.store or (f"local:{settings.dir}" if settings.dir else "local:")
+    default = default_store_url(load_settings())
+    return given or default
 
 
 @contextmanager
@@ -97,6 +99,32 @@ def is_live(store: Storage, state: RunState) -> bool:
 def find(store: Storage, ref: str) -> RunState:
     """Return the run that ``ref`` means. Raises RunNotFound or AmbiguousRun."""
     return store.get_run(store.find_run(ref))
+
+
+def find_all(store: Storage, refs: Sequence[str]) -> list[RunState]:
+    """Return the runs that ``refs`` mean; ``*`` and ``?`` in one that is no run's are any text of a name.
+
+    Raises RunNotFound or AmbiguousRun.
+    """
+    from xtrack_protocol.storage.base import RunQuery
+
+    states: list[RunState] = []
+    for ref in refs:
+        try:
+            states.append(find(store, ref))
+        except RunNotFound:
+            found = store.search_runs(RunQuery(name=ref, order="started")) if "*" in ref or "?" in ref else []
+            if not found:
+                raise
+            known = {state.run_id for state in states}
+            states += [state for state in found if state.run_id not in known]
+    return states
+
+
+def run_titles(states: Sequence[RunState]) -> list[str]:
+    """Return what runs are called beside one another: the name, or where others have the same, or none, the id."""
+    names = Counter(state.name or state.run_id for state in states)
+    return [state.name if state.name and names[state.name] == 1 else state.run_id for state in states]
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
@@ -149,6 +177,18 @@ def metric_json(metric: MetricSummary) -> dict[str, Any]:
             **numbers_json({"mean": metric.workers.mean, "min": metric.workers.min, "max": metric.workers.max}),
         }
     return made
+
+
+def metric_order(keys: Iterable[str]) -> list[str]:
+    """Return names of metrics, each once, by the alphabet; those of the system last."""
+    return sorted({*keys}, key=lambda key: (key.startswith("system/"), key))
+
+
+def value_kind(values: Sequence[object]) -> Kind:
+    """Return how a column of values is written in which an empty text stands for none: numbers are aligned."""
+    told = [value for value in values if value != ""]
+    are_numbers = told and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in told)
+    return "number" if are_numbers else "json"
 
 
 def numbers_json(values: Any) -> dict[str, Any]:

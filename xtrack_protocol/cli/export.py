@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -15,9 +12,11 @@ from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._runs import examples, opened, reading
 from xtrack_protocol.decode.show import event_json
 from xtrack_protocol.decode.text import escape_json, iso_utc, json_line
-from xtrack_protocol.errors import StorageError
+from xtrack_protocol.views.files import replaced
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xtrack_protocol.storage import Storage
 
 SECTION = "Files"
@@ -33,6 +32,7 @@ CSV_COLUMNS = out.columns(
         "xtrack export latest --jsonl run.jsonl",
         "xtrack export latest --csv - | head",
         "xtrack export baseline --sqlite run.db && sqlite3 run.db 'SELECT max(value) FROM metrics'",
+        "xtrack export baseline --parquet run.parquet",
     ),
 )
 @click.argument("run")
@@ -43,6 +43,9 @@ CSV_COLUMNS = out.columns(
     metavar="FILE",
     help="A database with the tables run, tags, params, metrics, artifacts, checkpoints, logs.",
 )
+@click.option(
+    "--parquet", metavar="FILE", help="Every point of every metric, for pandas, DuckDB, Spark. Needs pyarrow."
+)
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @reading
 def command(
@@ -50,27 +53,27 @@ def command(
     jsonl: str | None,
     csv_file: str | None,
     sqlite: str | None,
+    parquet: str | None,
     force: bool,
     store: str | None,
     as_json: bool,
 ) -> None:
     """Write a run to files that other programs read. In a spreadsheet no cell of it is a formula."""
-    asked = {kind: path for kind, path in (("jsonl", jsonl), ("csv", csv_file), ("sqlite", sqlite)) if path is not None}
+    given = {"jsonl": jsonl, "csv": csv_file, "sqlite": sqlite, "parquet": parquet}
+    asked = {kind: path for kind, path in given.items() if path is not None}
     if not asked:
-        raise click.UsageError("say what to write: --jsonl, --csv or --sqlite.")
-    if asked.get("sqlite") == "-":
-        raise click.UsageError("a database can't be written to standard output.")
+        raise click.UsageError("say what to write: --jsonl, --csv, --sqlite or --parquet.")
+    if "-" in (asked.get("sqlite"), asked.get("parquet")):
+        raise click.UsageError("a database or Parquet file can't be written to standard output.")
     if as_json and "-" in asked.values():
         raise click.UsageError("--json and the export can't both go to standard output.")
     written: dict[str, int] = {}
     with opened(store) as source:
         run_id = source.find_run(run)
         for kind, path in asked.items():
-            if kind == "sqlite":
-                from xtrack_protocol.cli._export_sqlite import write_sqlite
-
-                with _replaced(path, force=force) as temporary:
-                    written[path] = write_sqlite(source, run_id, temporary)
+            if kind in _BINARY:
+                with replaced(path, force=force, cure="add --force") as temporary:
+                    written[path] = _BINARY[kind](source, run_id, temporary)
             else:
                 written[path] = _write_lines(path, source, run_id, _EXPORTS[kind], force=force)
     if as_json:
@@ -89,24 +92,10 @@ def _write_lines(
         sys.stdout.flush()
         return count
     with (
-        _replaced(path, force=force) as temporary,
+        replaced(path, force=force, cure="add --force") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         return export(source, run_id, file)
-
-
-@contextmanager
-def _replaced(name: str, *, force: bool) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``name`` only when all went well."""
-    path = Path(name)
-    if path.exists() and not force:
-        raise StorageError(f"{name}: is there already. Choose another name, or add --force")
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _export_jsonl(source: Storage, run_id: str, file: IO[str]) -> int:
@@ -136,4 +125,17 @@ def _export_csv(source: Storage, run_id: str, file: IO[str]) -> int:
     return count
 
 
+def _export_sqlite(source: Storage, run_id: str, path: Path) -> int:
+    from xtrack_protocol.cli._export_sqlite import write_sqlite
+
+    return write_sqlite(source, run_id, path)
+
+
+def _export_parquet(source: Storage, run_id: str, path: Path) -> int:
+    from xtrack_protocol.views.parquet import write_parquet
+
+    return write_parquet(source, [run_id], path)
+
+
 _EXPORTS = {"jsonl": _export_jsonl, "csv": _export_csv}
+_BINARY = {"sqlite": _export_sqlite, "parquet": _export_parquet}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from xtrack_protocol.cli._output import cell_text, duration_text, remark, value_text
+from xtrack_protocol.cli._output import cell_text, remark, value_text
 from xtrack_protocol.cli._runs import examples, parse_pairs
+from xtrack_protocol.decode.text import duration_text
 from xtrack_protocol.errors import (
     CommandNotExecutable,
     CommandNotFound,

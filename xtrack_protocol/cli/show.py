@@ -12,7 +12,7 @@ import msgspec
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._runs import age_ms, brief_json, examples, find, metric_json, numbers_json, opened, reading
 from xtrack_protocol.cli.metrics import NAMES, name_rows
-from xtrack_protocol.decode.text import escape, free_as_json, ranges_text
+from xtrack_protocol.decode.text import duration_text, escape, free_as_json, ranges_text
 from xtrack_protocol.runs import RunState, StreamSummary
 
 SECTION = "Look"
@@ -225,7 +225,7 @@ def _facts(state: RunState) -> None:
         facts.append(("started", out.cell_text(state.started_at_us, "time", exact=False)))
     took = age_ms(state, now_us)
     if took is not None:
-        facts.append(("duration", out.duration_text(took)))
+        facts.append(("duration", duration_text(took)))
     if activity and state.status == "running":
         facts.append(("doing", activity.status + (f": {activity.message}" if activity.message else "")))
         if activity.progress and activity.progress.current is not None:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from xtrack_protocol.cli import _output as out
-from xtrack_protocol.cli._remote import client_to, configured, to_option, whole_id
-from xtrack_protocol.cli._runs import examples, opened, reading
+from xtrack_protocol.cli._remote import located, to_option
+from xtrack_protocol.cli._runs import examples, reading
 from xtrack_protocol.decode.show import event_json, payload_text, reason_of
 from xtrack_protocol.decode.text import escape, escape_json, iso_utc, json_line, local_time
-from xtrack_protocol.errors import RunNotFound
 from xtrack_protocol.wire import Frame
 
 if TYPE_CHECKING:
@@ -114,30 +113,18 @@ class _Events:
 def _events(
     run: str, beginning: int | None, timeout: float | None, to: str | None, store: str | None
 ) -> Iterator[_Events]:
-    if to is None:
-        from xtrack_protocol.settings import load_settings
+    with located(run, to, store) as found:
+        if found.store is not None:
+            from xtrack_protocol.collector import Collector
 
-        settings = load_settings()
-        collector = None if store is not None or settings.store is not None else configured(settings)
-        with opened(store) as source:
-            try:
-                run_id = source.find_run(run)
-            except RunNotFound:
-                if collector is None:
-                    raise
-            else:
-                from xtrack_protocol.collector import Collector
-
-                passed = source.get_run(run_id).events if beginning is None else beginning
-                with Collector(source).subscribe(run_id, timeout=timeout, until_end=True) as local:
-                    yield _Events(local, _numbered_here(local, passed))
-                return
-        assert collector is not None
-        client = client_to(collector, "XTRACK_TRANSPORT")
-    else:
-        client = client_to(to)
-    with client.subscribe(whole_id(run), beginning, timeout=timeout, until_end=True, trouble=_tell) as remote:
-        yield _Events(remote, ((event.position, event.frame) for event in remote))
+            passed = found.store.get_run(found.run_id).events if beginning is None else beginning
+            with Collector(found.store).subscribe(found.run_id, timeout=timeout, until_end=True) as local:
+                yield _Events(local, _numbered_here(local, passed))
+            return
+        assert found.client is not None
+        client = found.client
+        with client.subscribe(found.run_id, beginning, timeout=timeout, until_end=True, trouble=_tell) as remote:
+            yield _Events(remote, ((event.position, event.frame) for event in remote))
 
 
 def _numbered_here(events: Any, passed: int) -> Iterator[tuple[int, Frame]]:

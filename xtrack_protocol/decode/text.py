@@ -101,6 +101,21 @@ def local_time(timestamp_us: int) -> str:
         return iso_utc(timestamp_us)
 
 
+def duration_text(milliseconds: int) -> str:
+    """Return a duration for people."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours:02}h"
+
+
 def _moment(timestamp_us: int) -> datetime | None:
     try:
         seconds, micros = divmod(timestamp_us, 1_000_000)

@@ -1,0 +1,27 @@
+"""Files that are there when they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xtrack_protocol.errors import StorageError
+
+
+@contextmanager
+def replaced(name: str | Path, *, force: bool = False, cure: str = "remove it first") -> Iterator[Path]:
+    """Give a path to write to, which becomes ``name`` only when all went well.
+
+    Raises StorageError where ``name`` is there already, unless ``force``; ``cure``: what else to do then.
+    """
+    path = Path(name)
+    if path.exists() and not force:
+        raise StorageError(f"{name}: is there already. Choose another name, or {cure}")
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
