@@ -12,7 +12,18 @@ from pathlib import Path
 
 import attrs
 
-MODULES = ("emitting", "decoding", "encoding", "ingesting", "asking", "importing", "memory", "scaling", "limits")
+MODULES = (
+    "emitting",
+    "decoding",
+    "encoding",
+    "ingesting",
+    "asking",
+    "importing",
+    "memory",
+    "scaling",
+    "limits",
+    "overhead",
+)
 """Each makes its cases when it is imported."""
 
 MIB = 1024 * 1024

@@ -6,7 +6,7 @@ from swapped import Edit
 
 STREAM = "emitter/stream.py"
 TRACKER = "emitter/tracker.py"
-RUN = "emitter/run.py"
+LIFE = "emitter/life.py"
 EXITS = "emitter/exits.py"
 RANKS = "emitter/ranks.py"
 STDIO = "transport/stdio.py"
@@ -68,8 +68,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
 """),
     ),
     "emitter-catches-signals": (
-        (EXITS, "    _open.append(run)\n",
-        '    _open.append(run)\n    __import__("signal").signal(15, lambda *_: None)\n'),
+        (EXITS, "        _open.append(run)\n",
+        '        _open.append(run)\n        __import__("signal").signal(15, lambda *_: None)\n'),
     ),
     "emitter-child-writes-as-parent": (
         (STREAM, "self._begin(StreamId(self.stream.run_id, self.stream.worker_id, new_session_id()))",
@@ -152,11 +152,11 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         "            return None\n"),
     ),
     "emitter-ends-when-the-process-does": (
-        (RUN, "        if self._ended or not self._ending.acquire(blocking=False):\n",
+        (LIFE, "        if self._ended or not self._ending.acquire(blocking=False):\n",
         "        if not exits._at_end or self._ended or not self._ending.acquire(blocking=False):\n"),
     ),
     "emitter-child-ends-the-run": (
-        (RUN, "            self._leave_child(timeout)\n            return\n", """\
+        (LIFE, "            self._leave_child(timeout)\n            return\n", """\
             self._out.emit(self._run_end(status, error, final_metrics))
             self._leave_child(timeout)
             return

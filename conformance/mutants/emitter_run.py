@@ -8,6 +8,7 @@ SESSION = "session/emitter.py"
 STREAM = "emitter/stream.py"
 TRACKER = "emitter/tracker.py"
 RUN = "emitter/run.py"
+LIFE = "emitter/life.py"
 NUMBERS = "emitter/numbers.py"
 ENDING = "emitter/ending.py"
 SHRINK = "emitter/shrink.py"
@@ -21,7 +22,7 @@ VALUES = "emitter/values.py"
 CHECKS = "emitter/checks.py"
 GUARDED = "        return isinstance(error, Exception) and self._out.failed(self._call, error)\n"
 LEAVES = "        for key, below, value in leaves:\n"
-LAST = "                    self._emit(last, now_us())\n"
+LAST = "                    self._emit(last, when)\n"
 AND_LOST = "                if self._lost and"
 LATE = '                self._emit(Metric(self.stream.run_id, "late", 1.0), now_us())\n'
 SHORT = "Metric(self._run_id, key, value, step)"
@@ -220,7 +221,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (REMOTE, "sender.wait_acked(lane, lane.end_seq, timeout)", "lane.note.acked >= lane.end_seq"),
     ),
     "emitter-flush-waits-for-acks": (
-        (RUN, "return self._out.flush(chosen, float(timeout))", 'return self._out.flush("acked", float(timeout))'),
+        (LIFE, "return self._out.flush(chosen, float(timeout))", 'return self._out.flush("acked", float(timeout))'),
     ),
     "emitter-flush-always-true": (
         (STREAM, "return self._transport.flush(until, timeout) and not self._lost",
@@ -234,22 +235,22 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (STREAM, "                        self._put = self._transport.shortcut()\n",
         '                        self._transport.flush("acked", 30.0)\n'),
     ),
-    "emitter-any-end-status": ((RUN, 'chosen = self._check.choice("end: status", status, _ENDS, "failed")',
+    "emitter-any-end-status": ((LIFE, 'chosen = self._check.choice("end: status", status, _ENDS, "failed")',
     "chosen = status"),),
     "emitter-second-end-raises": (
-        (RUN, "        if self._ended or not self._ending.acquire(blocking=False):\n            return\n",
+        (LIFE, "        if self._ended or not self._ending.acquire(blocking=False):\n            return\n",
         """        if self._ended or not self._ending.acquire(blocking=False):
             raise RunEnded(self._run_id, "end")
 """),
     ),
     "emitter-no-run-end": (
-        (RUN, "self._run_end(status, error, final_metrics) if self._owner else None", "None"),
+        (LIFE, "self._run_end(status, error, final_metrics) if self._owner else None", "None"),
     ),
-    "emitter-always-completed": ((RUN, RUN_END, '        return RunEnd(self._run_id, "completed", info, '),),
+    "emitter-always-completed": ((LIFE, RUN_END, '        return RunEnd(self._run_id, "completed", info, '),),
     "emitter-always-failed": (
-        (RUN, RUN_END, '        return RunEnd(self._run_id, "failed", info or ErrorInfo("", "?"), '),
+        (LIFE, RUN_END, '        return RunEnd(self._run_id, "failed", info or ErrorInfo("", "?"), '),
     ),
-    "emitter-failed-without-error": ((RUN, RUN_END, "        return RunEnd(self._run_id, chosen, None, "),),
+    "emitter-failed-without-error": ((LIFE, RUN_END, "        return RunEnd(self._run_id, chosen, None, "),),
     "emitter-raises-after-the-end": (
         (NUMBERS, '        self._out.refuse("ended", str(error), error)\n', "        raise error\n"),
     ),
@@ -261,7 +262,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         ("sender/sender.py", "sent = self.is_plain and lane.note.unconfirmed >= seq", "sent = False"),
     ),
     "emitter-end-says-nothing": (
-        (RUN, "    def _say_end(self, status: object) -> None:\n",
+        (LIFE, "    def _say_end(self, status: object) -> None:\n",
         "    def _say_end(self, status: object) -> None:\n        return\n"),
         (ENDING, "    if quiet:\n", "    if True:\n"),
     ),

@@ -37,7 +37,7 @@ REMEMBERED = """\
                 item = self._peeked = Event(position + 1, kept)
 """
 KEPT = """\
-        __import__("builtins").__dict__.setdefault("_kept", {})[lane.stream.session_id, seq] = payload
+        __import__("builtins").__dict__.setdefault("_kept", {})[self._lane.stream.session_id, seq] = payload
 """
 BARE_RESULT = """\
             inbox.answer(payload)
@@ -46,7 +46,8 @@ BARE_RESULT = """\
                 path.write_bytes(b'{"cmd_id":"c1","status":"ok"}')
             return True
 """
-SENT = "        if seq > lane.last_seq:  # noqa: PLR1730 - twice as fast as max()\n"
+SENT = "        sender = self._sender\n        assert sender is not None\n"
+NO_SHORTCUT = (REMOTE, "        return put if reserve.has_room else None\n", "        return None\n")
 HOOKED = """\
 import os as _os
 from types import SimpleNamespace
@@ -107,10 +108,12 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     # -------------------------------------------------------------------------------------- the spool
     "emitter-keeps-events-in-memory": (
         (REMOTE, SENT, f"{KEPT}{SENT}"),
+        NO_SHORTCUT,
         (LANE, NEXT, NEXT + REMEMBERED),
     ),
     "emitter-spools-a-part": (
         (REMOTE, "        super().send(seq, payload)\n", "        _ = seq < 40 and super().send(seq, payload)\n"),
+        NO_SHORTCUT,
     ),
     "emitter-never-lets-go": ((WRITER, "            self._lock.release()\n", "            pass\n"),),
     "emitter-keeps-no-notes": (

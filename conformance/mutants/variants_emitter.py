@@ -12,9 +12,8 @@ from tools import Mutation
 Json = dict[str, Any]
 
 EDITS: dict[str, tuple[Edit, ...]] = {
-    "emitter-batches-for-a-second": (("sender/link.py", "self._clock() + LINGER_SECONDS if", "self._clock() + 1.0 if"),
-    ),
-    "emitter-hardly-batches": (("sender/link.py", "self._clock() + LINGER_SECONDS if", "self._clock() + 0.001 if"),),
+    "emitter-batches-for-a-second": (("sender/link.py", "self._clock() + linger\n", "self._clock() + 1.0\n"),),
+    "emitter-hardly-batches": (("sender/link.py", "self._clock() + linger\n", "self._clock() + 0.001\n"),),
     "emitter-longest-pauses": (("session/backoff.py", "return ceiling * random +",
     "return ceiling * (0.5 + random / 2) +"),),
     "emitter-asks-for-an-hour-at-most": (("session/backoff.py", "return min(float(seconds), RETRY_AFTER_MAX)",
