@@ -14,6 +14,7 @@ A ``text`` block after ``<!-- output -->`` is what the python or bash block befo
 
 ``<!-- file: NAME -->`` before a block of any language: the block is a file, which a later block uses.
 ``<!-- needs: PROGRAM -->`` before a block: it is run where there is such a program.
+``<!-- needs: FRAMEWORK -->``, one of ``FRAMEWORKS``: it is run by ``pytest -m frameworks``, as is the rest of its page.
 ``<!-- not run: REASON -->`` before a block: it isn't run.
 """
 
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 LANGUAGES = frozenset({"python", "bash", "console", "toml", "text", "mermaid"})
+FRAMEWORKS = frozenset({"keras", "lightning", "pytorch_lightning", "torch", "transformers"})
 SECONDS = 100
 """For one block."""
 
@@ -65,6 +67,10 @@ class Block(NamedTuple):
     @property
     def needs(self) -> str | None:
         return self.marker.removeprefix("needs:").strip() if self.marker.startswith("needs:") else None
+
+    @property
+    def framework(self) -> str | None:
+        return self.needs if self.needs in FRAMEWORKS else None
 
     @property
     def is_generated(self) -> bool:

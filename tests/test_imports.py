@@ -24,8 +24,8 @@ session session.published session.streams
 spool spool.durable spool.layout spool.locks spool.mailbox spool.pen spool.room spool.segment spool.syncing spool.writer
 transport transport.base transport.local transport.open
 emitter emitter.checks emitter.commands emitter.current emitter.ending emitter.exits emitter.files emitter.ranks
-emitter.numbers emitter.quick emitter.run emitter.shrink emitter.stream emitter.surroundings emitter.tracker
-emitter.values
+emitter.life emitter.numbers emitter.quick emitter.run emitter.shrink emitter.stream emitter.surroundings
+emitter.tracker emitter.values
 """
 """All that a run needs on the default transport. What comes in addition is paid for by each start of each training:
 it belongs to where it is needed first, in the thread that calls."""

@@ -51,6 +51,8 @@ EACH = {
     "world_size": ("4", "4", 4),
     "resume_run_id": ("r", '"r"', "r"),
     "resume_checkpoint": ("c.pt", '"c.pt"', "c.pt"),
+    "resume": ("auto", '"auto"', "auto"),
+    "signals": ("TERM=end, USR1 = stop,", '["TERM=end", "USR1=stop"]', (("TERM", "end"), ("USR1", "stop"))),
     "store": ("memory:", '"memory:"', "memory:"),
     "additive": ("1", "true", True),
     "quiet": ("yes", "1", True),

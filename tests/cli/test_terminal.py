@@ -1,79 +1,23 @@
 """What people see: at a terminal of known size, with one run, fifty runs, NaN and long names."""
 
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
 import time
 
 import pytest
 from cli_runs import T0, capture, stream
+from terminals import Terminal, look
 
 from xtrack_protocol.cli._live import Estimate
-from xtrack_protocol.cli._output import duration_text, fit
+from xtrack_protocol.cli._output import fit
+from xtrack_protocol.decode.text import duration_text
 from xtrack_protocol.ir import Metric, Param, RunEnd, RunStart
 from xtrack_protocol.ir.lifecycle import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pty")
-
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[78]")
-
-
-def resize(fd, rows, columns):
-    import fcntl
-    import termios
-
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-class Terminal:
-    """A command at a terminal of its own."""
-
-    def __init__(self, *args, columns=100, rows=30):
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            time.sleep(0.05)  # for its size to be set
-            environment = {**os.environ, "TERM": "xterm"}
-            environment.pop("COLUMNS", None)
-            # execve: readline, which pytest imports, sets COLUMNS behind the back of os.environ
-            os.execve(sys.executable, [sys.executable, "-m", "xtrack_protocol.cli", *map(str, args)], environment)
-        resize(self.fd, rows, columns)
-        self.text = ""
-
-    def read(self, until=None, seconds=20):
-        deadline = time.monotonic() + seconds
-        while until is None or until not in self.text:
-            assert time.monotonic() < deadline, self.text
-            if not select.select([self.fd], [], [], 0.1)[0]:
-                continue
-            try:
-                chunk = os.read(self.fd, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            self.text += chunk.decode()
-        return self.text
-
-    def press(self, keys):
-        os.write(self.fd, keys)
-
-    def end(self):
-        self.read()
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
-
-
-def look(*args, **size):
-    terminal = Terminal(*args, **size)
-    code = terminal.end()
-    assert code == 0, terminal.text
-    return ESCAPES.sub("", terminal.text).replace("\r\n", "\n")
 
 
 @pytest.fixture
@@ -122,7 +66,7 @@ def test_show_metrics_compare_doctor(fifty):
     text = look("metrics", "latest", "accuracy")
     assert re.search(r"\n +1 +16.3333 +20\d\d-", text)
     text = look("compare", "20240501-101500", "20240501-101501", "20240501-101502")
-    assert re.search(r"accuracy last +0 +0.333333 +0.666667 *\n", text)
+    assert re.search(r"accuracy last +0 +0.333333 +0.666667 \* *\n", text)
     text = look("doctor")
     assert re.search(r"locks +ok +a held lock", text)
 

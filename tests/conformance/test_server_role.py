@@ -72,6 +72,8 @@ def test_a_mutant_is_killed_by_each_case_that_names_it(name: str) -> None:
     for result in ask(module, [case for case in CASES if name in case.kills]):
         assert "internal error" not in result.reason, result.reason  # a crash is no kill
         wanted = "fail" if result.case.level == "MUST" else "nonstrict"
+        if result.verdict == "pass":  # on a busy machine, what the mutant does may come when the case is over
+            (result,) = ask(module, [result.case])
         assert result.verdict == wanted, (result.case.id, result.verdict)
 
 

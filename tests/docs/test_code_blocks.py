@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from doc_pages import DOCS, LANGUAGES, ROOT, Block, PageRunner, agrees, blocks_of, console_commands, pages, prepare
 
-NOT_RUN = {"docs/tutorial/first-run.md": 1}
+NOT_RUN = {
+    "docs/tutorial/first-run.md": 1,
+    "docs/how-to/run-on-kubernetes.md": 1,  # tests/examples/test_kubernetes.py does what can be done without a cluster
+    "docs/how-to/run-on-sagemaker.md": 1,
+    "docs/how-to/run-on-slurm.md": 1,  # as tests/examples/test_slurm.py without Slurm
+}
 """Blocks that are not run, by page. A new one has to be entered here, and says in its comment why."""
 
 SHOWN = frozenset({"text", "mermaid"})
@@ -28,9 +35,27 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+OF_FRAMEWORKS = [page for page in PAGES if any(block.framework for block in blocks_of(page))]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
+    run_blocks(page, [block for block in blocks_of(page) if not block.framework], tmp_path)
+
+
+@pytest.mark.frameworks
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", OF_FRAMEWORKS, ids=name_of)
+def test_blocks_run_on_frameworks(page: Path, tmp_path: Path) -> None:
     blocks = blocks_of(page)
+    missing = sorted({block.framework for block in blocks if block.framework and find_spec(block.framework) is None})
+    if missing:
+        assert os.environ.get("XTRACK_FRAMEWORKS") != "all", f"not installed: {', '.join(missing)}"
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    run_blocks(page, blocks, tmp_path)
+
+
+def run_blocks(page: Path, blocks: list[Block], tmp_path: Path) -> None:
     if any(block.language in {"bash", "console"} for block in blocks) and shutil.which("bash") is None:
         pytest.skip("there is no bash")
     prepare(tmp_path)
@@ -43,7 +68,7 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
             if block.is_output:
                 assert agrees(block.code, printed), f"{block.where}: expected:\n{block.code}\nprinted:\n{printed}"
             elif (
-                (block.needs and shutil.which(block.needs) is None)
+                (block.needs and not block.framework and shutil.which(block.needs) is None)
                 or block.not_run
                 or block.marker in RUN_BY_CI
                 or (block.language in SHOWN and not block.file)

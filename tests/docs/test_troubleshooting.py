@@ -24,9 +24,11 @@ from collecting_messages import COLLECTING
 from doc_pages import DOCS, environment, says
 from judging_messages import JUDGING
 from legacy_collector import LegacyCollector
+from looking_messages import LOOKING
 from reaching import REACHING, command
 from remote_workers import serving, stranger, until, working
 from small_collector import SmallCollector
+from tracking_messages import TRACKING
 
 from xtrack_protocol import Envelope, Metric, RunEnd, RunStart, Tracker, encode_frame, stream_file
 from xtrack_protocol.collector import RunManager, send_command
@@ -56,6 +58,18 @@ def rows() -> list[str]:
     return found
 
 
+TRAINING = """\
+from xtrack_protocol.collector import send_command
+from xtrack_protocol.integrations._training import Requests, RunOwner
+owner = RunOwner("training", None, False, {"run_id": "run-1"})
+"""
+COMMANDED = """\
+requests = Requests({{"stop": "it stops"}})
+requests.listen(owner._begin_training(0))
+{}
+print(send_command(None, "run-1", "stop", timeout=20))
+"""
+
 PROVOCATIONS: dict[str, Callable[[Path], str]] = dict(COLLECTING)
 
 
@@ -72,6 +86,8 @@ def row(message: str) -> Callable[[Callable[[Path], str]], Callable[[Path], str]
 
 PROVOCATIONS.update(REACHING)
 PROVOCATIONS.update(JUDGING)
+PROVOCATIONS.update(LOOKING)
+PROVOCATIONS.update(TRACKING)
 
 
 def test_every_row_is_provoked() -> None:
@@ -278,9 +294,48 @@ def _(folder: Path) -> str:
     return starting(folder, XTRACK_WORLD_SIZE="many")
 
 
+@row("XTRACK_SIGNALS='...': there is no signal '...' on this system")
+def _(folder: Path) -> str:
+    return starting(folder, XTRACK_SIGNALS="TREM=end")
+
+
+@row("SLURM_JOB_ID: this is no job of Slurm")
+def _(folder: Path) -> str:
+    xtrack = f"{sys.executable} -m xtrack_protocol.cli"
+    return command(folder, "bash", "-c", f'eval "$({xtrack} env slurm)"', SLURM_JOB_ID="")
+
+
+@row(
+    "warning: on_signal failed: ConfigurationError: signal='...': only the main thread can ask for signals. ...",
+)
+def _(folder: Path) -> str:
+    code = "import threading, xtrack_protocol as x\nt = threading.Thread(target=x.start_run)\nt.start()\nt.join()"
+    return python(folder, code, XTRACK_SIGNALS="TERM=end")
+
+
+@row(
+    "warning: on_signal failed: ConfigurationError: signal='...': this process ignores it (under nohup, say), so it "
+    "ends nothing. ...",
+)
+def _(folder: Path) -> str:
+    code = "import signal, xtrack_protocol as x\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nx.start_run()"
+    return python(folder, code, XTRACK_SIGNALS="TERM=end")
+
+
 @row("warning: this is worker 0 of ..., and they share nothing that names their job, ...")
 def _(folder: Path) -> str:
     return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run()", RANK="0", WORLD_SIZE="2")
+
+
+@row("all_ranks=True: this is worker ... of ..., and they share nothing ... Set XTRACK_RUN_ID ...")
+def _(folder: Path) -> str:
+    code = "from xtrack_protocol.integrations import _ranks\n_ranks.start(all_ranks=True)"
+    return python(folder, code, RANK="1", WORLD_SIZE="2")
+
+
+@row("import='...': this integration needs it, and it is not installed. Run ...")
+def _(folder: Path) -> str:
+    return python(folder, "import sys\nsys.modules['torch'] = None\nimport xtrack_protocol.integrations.torch")
 
 
 @row("warning: RANK='...' is no whole number, so it is not taken for a worker's place")
@@ -325,6 +380,12 @@ def _(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------ logging
+
+
+@row("warning: ... can't be opened again: a training from step ... goes on in run ...")
+def _(folder: Path) -> str:
+    training = TRAINING.replace("}", ", 'transport': 'memory'}")
+    return python(folder, training + "owner._begin_training(0); owner._end_training(); owner._begin_training(0)")
 
 
 @row("warning: log_metric('...'): ... is no single number ... The value was not logged")
@@ -458,6 +519,12 @@ def _(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------ asking
+
+
+@row("error ... the training began and did not end: the script caught the exception that ended it, and went on")
+def _(folder: Path) -> str:
+    code = TRAINING + "owner._begin_training(0)"
+    return python(folder, code) + xtrack(folder, "show", "run-1")
 
 
 @row("no run '...'. `xtrack ls` lists the runs there are")
@@ -645,6 +712,16 @@ def at_collector(folder: Path, *argv: str, **options: Any) -> str:
     """Ask a collector that has no worker with a session connected."""
     with serving(MemoryStore(), **options) as server:
         return xtrack(folder, *argv, "--to", f"tcp://127.0.0.1:{server.port}")
+
+
+@row("RuntimeError: ... processes train here, and would have to do it at the same step")
+def _(folder: Path) -> str:
+    return python(folder, TRAINING + COMMANDED.format("requests.begin(2)"))
+
+
+@row("RuntimeError: nothing is being trained now")
+def _(folder: Path) -> str:
+    return python(folder, TRAINING + COMMANDED.format("requests.begin(1); requests.end()"))
 
 
 @row("error no worker of run '...' is connected to this collector to take a command")
@@ -856,3 +933,57 @@ def _(folder: Path) -> str:
         assert main(["ls"]) == 2
         """,
     )
+
+
+# ------------------------------------------------------------------------------------------ system metrics and output
+
+
+def with_run(folder: Path, *lines: str) -> str:
+    code = ["import sys", "import xtrack_protocol as xtrack", "run = xtrack.start_run(transport='memory', quiet=True)"]
+    return python(folder, "\n".join([*code, *lines, "run.end()"]))
+
+
+SYSTEM = "from xtrack_protocol.integrations.system import track_system"
+CAPTURE = "from xtrack_protocol.integrations.capture import capture_output"
+
+
+@row("xtrack_protocol.integrations.system='psutil': it needs psutil, which can't be imported: ...")
+def _(folder: Path) -> str:
+    return with_run(folder, SYSTEM, "sys.modules['psutil'] = None", "track_system(run)")
+
+
+@row("every=...: must be a number of seconds, 0.1 or more")
+def _(folder: Path) -> str:
+    return with_run(folder, SYSTEM, "track_system(run, every=0)")
+
+
+@row("run=None: is no run. Start one, or pass the one to log to")
+def _(folder: Path) -> str:
+    return python(folder, f"{CAPTURE}\ncapture_output()")
+
+
+@row("warning: system metrics: ... They go on without")
+def _(folder: Path) -> str:
+    broken = "import psutil\npsutil.virtual_memory = lambda: 1 / 0"
+    return with_run(folder, SYSTEM, broken, "track_system(run).stop()")
+
+
+@row("warning: system metrics: GPUs can't be read: ...")
+def _(folder: Path) -> str:
+    return with_run(folder, SYSTEM, "sys.modules['pynvml'] = None", "track_system(run, gpus=[0]).stop()")
+
+
+@row("warning: stdout can't be captured: ...")
+def _(folder: Path) -> str:
+    odd = "class Odd:\n    __slots__ = ()\n    def write(self, text): ...\n    def flush(self): ...\nsys.stdout = Odd()"
+    return with_run(folder, CAPTURE, odd, "capture_output(run)")
+
+
+@row("warning: stdout and stderr can't be captured below Python, only what Python writes: ...")
+def _(folder: Path) -> str:
+    return with_run(folder, CAPTURE, "sys.executable = ''", "capture_output(run, descriptors=True)")
+
+
+@row("descriptors=True: can be captured on POSIX systems only. Leave it out")
+def _(folder: Path) -> str:
+    return with_run(folder, CAPTURE, "import os", "os.name = 'nt'", "capture_output(run, descriptors=True)")

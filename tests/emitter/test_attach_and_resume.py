@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from remote_workers import serving, url
 
 from xtrack_protocol.emitter import Tracker, tracker
-from xtrack_protocol.errors import RunNotFound
+from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.ir import RunStart
+from xtrack_protocol.storage import MemoryStore
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +149,98 @@ def test_a_launch_of_several_processes_is_no_resume(spool: Any, monkeypatch: pyt
     assert spool.state("r").status == "failed"
 
 
+@pytest.fixture
+def auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTRACK_RUN_ID", "r")
+    monkeypatch.setenv("XTRACK_RESUME", "auto")
+
+
+RETRIED = (
+    "import sys, xtrack_protocol as x; r = x.start_run(); print(r.run_id, r.resumed, flush=True); "
+    "r.log_metric('k', 1.0); input(); r.end(sys.argv[1])"
+)
+
+
+def retried_at_once(status: str, *workers: dict[str, str]) -> list[str]:
+    """Start the job's processes, and end them when all have begun; return of each its run id and whether it resumed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RETRIED, status],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **worker},
+        )
+        for worker in workers
+    ]
+    said = [process.stdout.readline().strip() for process in processes if process.stdout]
+    for process in processes:
+        process.communicate("\n", timeout=30)
+        assert process.returncode == 0
+    return said
+
+
+def retried(status: str = "completed", **variables: str) -> str:
+    (said,) = retried_at_once(status, variables)
+    return said
+
+
+def test_a_job_that_is_tried_again(spool: Any, auto: None) -> None:
+    """XTRACK_RESUME=auto: the same variables each time, and what there is of the run decides."""
+    assert retried("failed") == "r False"
+    assert retried("failed") == "r True"
+    assert spool.state("r").status == "failed"
+    assert retried() == "r True"
+    state = spool.state("r")
+    assert (state.status, state.metrics["k"].count) == ("completed", 3)
+    assert [summary.superseded for summary in state.streams].count(True) == 2
+
+
+def test_workers_that_are_tried_again_one_by_one(spool: Any, auto: None) -> None:
+    """As those of an indexed job: another worker's end stays, whenever it was."""
+    assert retried("failed", XTRACK_WORKER_ID="0", XTRACK_WORLD_SIZE="2") == "r False"
+    assert retried("completed", XTRACK_WORKER_ID="1", XTRACK_WORLD_SIZE="2") == "r False"
+    assert spool.state("r").status == "failed"
+    assert retried("completed", XTRACK_WORKER_ID="0", XTRACK_WORLD_SIZE="2") == "r True"
+    assert spool.state("r").status == "completed"
+
+
+def test_a_requeued_job_with_fewer_workers(spool: Any, auto: None) -> None:
+    """There the launcher says that all of it begins again."""
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
+    three = [{**step, "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": rank} for rank in "012"]
+    assert retried_at_once("killed", *three) == ["r False"] * 3
+    again = {**step, "SLURM_STEP_NUM_TASKS": "2", "SLURM_RESTART_COUNT": "1"}
+    assert retried_at_once("completed", *({**again, "SLURM_PROCID": rank} for rank in "01")) == ["r True"] * 2
+    assert spool.state("r").status == "completed"
+
+
+def test_what_auto_does_not_touch(spool: Any, auto: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that is alive; a run that the script names; and resume=False."""
+    with Tracker.start_run() as alive:
+        assert retried() == "r False"
+        assert not alive.resumed
+    assert retried() == "r True"
+    code = "import xtrack_protocol as x; r = x.start_run(resume=False); print(r.resumed); r.end()"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+    with Tracker.start_run() as child:
+        assert (child.run_id != "r", child.resumed) == (True, False)
+    monkeypatch.setenv("XTRACK_RESUME", "always")
+    with pytest.raises(ConfigurationError, match="XTRACK_RESUME='always': must be one of: never, auto"):
+        Tracker.start_run()
+
+
+def test_a_retry_where_files_can_not_be_locked(spool: Any, auto: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on many clusters' file systems: who asks to go on says that the earlier one is gone."""
+    assert retried("failed") == "r False"
+    monkeypatch.setattr(tracker, "is_locked", lambda path: None)
+    run = Tracker.start_run()
+    assert run.resumed
+    run.end()
+    assert spool.state("r").status == "completed"
+
+
 def test_a_deleted_run_is_not_gone_on_with(spool: Any) -> None:
     from xtrack_protocol.errors import TransportError
     from xtrack_protocol.storage.local import LocalStore
@@ -165,3 +259,18 @@ def test_spools_are_private(spool: Any) -> None:
     assert os.stat(spool.root).st_mode & 0o777 == 0o700
     files = [path for path in Path(spool.root).rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_tags_during_a_run_and_after_it_at_a_collector(spool: Any) -> None:
+    with MemoryStore() as store, serving(store) as server:
+        run = Tracker.start_run(run_id="r", transport=url(server))
+        run.set_tag("stage", "training")
+        run.end()
+        later = Tracker.attach("r", transport=url(server))
+        later.set_tags({"stage": "reviewed", "reviewer": "ann"})
+        later.log_batch(metrics={"test": 0.9}, params={"threshold": 0.5})
+        later.end()
+        assert later.flush("acked")
+        state = store.get_run("r")
+        assert (state.status, state.tags) == ("completed", {"stage": "reviewed", "reviewer": "ann"})
+        assert (state.params, state.metrics["test"].last.value) == ({"threshold": 0.5}, 0.9)

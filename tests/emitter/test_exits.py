@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -255,3 +256,33 @@ def test_a_closed_stderr(spool: Any, script: Any) -> None:
         )
         assert done.returncode == 0, close
         assert spool.state(f"r{len(close)}").status == "completed"
+
+
+def test_runs_of_many_threads_come_and_go(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a job queue: each start and end may be the first or the last one of all."""
+
+    class Run:
+        events_logged = 0
+
+        def end_at_exit(self, error: BaseException | None, code: object) -> None: ...
+
+    def jobs() -> None:
+        for _ in range(2000):
+            run = Run()
+            exits.watch(run)
+            exits.unwatch(run)
+
+    before = sys.excepthook, sys.exit
+    switches = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(jobs) for _ in range(4)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(switches)
+    kept = Run()
+    exits.watch(kept)
+    assert sys.exit is not before[1]
+    exits.unwatch(kept)
+    assert (sys.excepthook, sys.exit) == before

@@ -137,6 +137,8 @@ def test_known_names_are_known_as_texts_only(pair: Pair) -> None:
     pair.both("log_metrics", {"a": 0.5, "b": 1.5})
     for names in ([OddText("a"), "b"], ["a", OddText("b")], ["b", "a"], ["a", 1], ["a", b"b"], ["a", "\ud800"]):
         pair.both("log_metrics", dict.fromkeys(names, 0.5))
+    pair.both("log_metrics", {"null": 0.5})
+    assert len(pair.both("log_metrics", {OddText("null"): 0.5}, timestamp_us=5)) == 1
 
 
 def test_sums_beyond_all_floats_are_no_fault(pair: Pair) -> None:

@@ -43,6 +43,25 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, list[Any]]]] = [
     ("set_tags", {"tags": {"k": "v"}}, {"tags": [*NO_MAPPING, None]}),
     ("set_tag", {"key": "k", "value": "v"}, {"key": NO_TEXT}),
     (
+        "log_batch",
+        {"metrics": {"k": 1.0}, "params": {"k": 1}, "tags": {"k": "v"}},
+        {
+            "metrics": [
+                *NO_MAPPING,
+                [5],
+                [{"key": "k"}],
+                [{"key": "k", "value": "x"}],
+                [{"key": 5, "value": 1.0}],
+                *([{"key": "k", "value": 1.0, "step": step}] for step in NO_WHOLE),
+                *([{"key": "k", "value": 1.0, "timestamp": when}] for when in NO_WHOLE),
+                [{"key": "k", "value": 1.0, "timestamp": 2**62}],
+                {"k": "x"},
+            ],
+            "params": [*(value for value in NO_MAPPING if not isinstance(value, Hostile)), [{"key": 5, "value": 1}]],
+            "tags": [*NO_MAPPING, [{"value": 1}]],
+        },
+    ),
+    (
         "log_artifact",
         {"path": "s3://x"},
         {
@@ -78,6 +97,7 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, list[Any]]]] = [
             "progress": [5, "ab", (1,), (1, 2, "x", 3), (1, "x"), ("x", 2), (1, 2, 5), object(), Hostile()],
         },
     ),
+    ("set_terminated", {"status": "FINISHED"}, {"status": [*NO_CHOICE, "RUNNING"]}),
     ("on_command", {"callback": print}, {"callback": [None, 5, "x"], "type": NO_NAME}),
     ("flush", {}, {"until": NO_CHOICE, "timeout": ["x", None, object(), Hostile()]}),
 ]

@@ -200,7 +200,7 @@ def test_a_reserve_is_waited_for_too(tmp_path, monkeypatch, opened, told):
     def sleep(_seconds):
         nonlocal usage
         usage = Usage(MIB, 0, MIB)
-        transport._reserve._due = 0.0
+        transport._reserve.due = 0.0
 
     monkeypatch.setattr(local_module.time, "sleep", sleep)
     transport.send(1, b"1")
@@ -332,3 +332,36 @@ def test_threads_wait_together_and_lose_nothing(tmp_path, monkeypatch):
     run.end()
     assert run.stats().dropped == 0
     assert run.stats().accepted >= 200
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="POSIX")
+def test_a_disk_without_room_is_asked_and_not_written_to(tmp_path, monkeypatch, opened):
+    """A call that logs in vain must not cost a training more than one that succeeds."""
+    transport = opened()
+    transport.send(1, b"1")
+    disk = Disk(monkeypatch)
+    disk.number = errno.ENOSPC
+    with pytest.raises(TransportError, match="No space left") as first:
+        transport.send(2, b"2")
+    real, asked = os.statvfs, []
+
+    def full(path):
+        asked.append(path)
+        return real(path).__class__([1] * 3 + [0] * 8)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", full)
+        tried = disk.calls
+        for _ in range(4):
+            with pytest.raises(TransportError) as again:
+                transport.send(2, b"2")
+            assert str(again.value) == str(first.value)
+        assert (disk.calls, len(asked)) == (tried, 4)
+    with pytest.raises(TransportError):  # there is room, and the write fails all the same
+        transport.send(2, b"2")
+    assert disk.calls > tried
+    disk.number = 0
+    transport.send(2, b"2")
+    transport.send(3, b"3")
+    assert len(asked) == 4  # all is well again: nothing is asked
+    assert seqs(tmp_path) == [1, 2, 3]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from typing_extensions import assert_never, assert_type
 
+from xtrack_protocol.emitter import HeardEvent, Listener, Run, RunBuilder, Tracker, listen, tracked
 from xtrack_protocol.errors import DecodeError, ErrorClass
 from xtrack_protocol.ir import (
     Ack,
@@ -134,3 +135,27 @@ def rest(envelope: Envelope, seqs: RangeSet) -> None:
     from xtrack_protocol.ir import Hello
 
     assert_type(negotiate(Hello([1])), Agreement | Disagreement)
+
+
+@tracked
+def train(lr: float, *, epochs: int = 3) -> dict[str, float]:
+    return {"loss": lr * epochs}
+
+
+@tracked("job", experiment="jobs")
+async def job(number: int) -> str:
+    return str(number)
+
+
+def on_end(event: HeardEvent) -> None:
+    assert_type(event.status, Literal["completed", "failed", "killed"] | None)
+    assert_type(event.step, int | None)
+
+
+async def tracked_functions_stay_what_they_are() -> None:
+    assert_type(train(0.1, epochs=2), dict[str, float])
+    assert_type(await job(1), str)
+    train("fast")  # type: ignore[arg-type]
+    assert_type(listen(on_end=on_end), Listener)
+    assert_type(Tracker.build("e").with_name("n").with_metric("loss", 0.5), RunBuilder)
+    assert_type(Tracker.experiment("e").with_tag("a", 1).create().start(), Run)
