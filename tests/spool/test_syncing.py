@@ -27,12 +27,18 @@ def until(condition):
 
 
 def sync_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "xtrack-sync"]
+    return [thread for thread in threading.enumerate() if thread.name == "xtrack-sync" and thread not in OTHERS]
+
+
+OTHERS = []
+"""Threads that sync runs of other tests, which some of them leave open."""
 
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch):
     monkeypatch.setattr(syncing, "SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(syncing, "_syncers", {})
+    OTHERS[:] = threading.enumerate()
     yield
     until(lambda: not sync_threads())
 

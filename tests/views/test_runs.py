@@ -88,7 +88,8 @@ def test_a_run(base):
     assert run.params == {"lr": 0.1, "layers": [1, 2]}
     assert sorted(run.metrics) == ["count", "loss", "system/gpu"]
     assert repr(run) == "<Run 'base' 'base' completed, 3 metrics>"
-    Tracker.attach("base").set_tag("kind", "b")
+    with Tracker.attach("base") as attached:
+        attached.set_tag("kind", "b")
     assert (run.tags["kind"], run.refresh().tags["kind"]) == ("a", "b")
 
 
