@@ -318,6 +318,7 @@ def test_when_it_is_killed_the_others_end(large):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+@pytest.mark.thorough
 def test_a_process_that_dies_costs_nothing_but_time(large, tmp_path):
     many = [large.name] * 12
     alone = run(*many, cwd=tmp_path)

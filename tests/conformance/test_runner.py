@@ -49,13 +49,15 @@ def harness(name: str, *more: str) -> list[str]:
             marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to end by"),
         ),
         ("hang", "timeout", "no answer for"),
-        ("silent", "timeout", "no answer for"),
+        pytest.param("silent", "timeout", "no answer for", marks=pytest.mark.thorough),
         ("closes-stdout", "crash", "its output has ended"),
         ("noisy", "harness-error", "a line that is no JSON: .*decoding an event"),
         ("wrong-id", "harness-error", "an answer with the id 1000000"),
         ("twice", "harness-error", "a request was answered twice"),
         ("half-a-line", "harness-error", "its output ends with half a line"),
-        ("half-a-line-and-hang", "harness-error", "half a line, and nothing more"),
+        pytest.param(
+            "half-a-line-and-hang", "harness-error", "half a line, and nothing more", marks=pytest.mark.thorough
+        ),
         ("no-result", "harness-error", "this one has none of them"),
         ("two-results", "harness-error", "this one has event, rejected"),
         ("unknown-class", "harness-error", "unknown class 'ugly'"),

@@ -7,6 +7,7 @@ import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doc_pages import DOCS, LANGUAGES, ROOT, Block, PageRunner, agrees, blocks_of, console_commands, pages, prepare
@@ -35,10 +36,16 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def usual_or_thorough(found: list[Path]) -> list[Any]:
+    """What a newcomer reads first is run each time; so many pages take minutes."""
+    first = {ROOT, ROOT / "docs" / "tutorial"}
+    return [page if page.parent in first else pytest.param(page, marks=pytest.mark.thorough) for page in found]
+
+
 OF_FRAMEWORKS = [page for page in PAGES if any(block.framework for block in blocks_of(page))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", usual_or_thorough(PAGES), ids=name_of)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     run_blocks(page, [block for block in blocks_of(page) if not block.framework], tmp_path)
 

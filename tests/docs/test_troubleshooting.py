@@ -97,6 +97,7 @@ def test_every_row_is_provoked() -> None:
 
 
 @posix
+@pytest.mark.thorough
 @pytest.mark.parametrize("message", PROVOCATIONS)
 def test_message(message: str, tmp_path: Path) -> None:
     said = PROVOCATIONS[message](tmp_path)
