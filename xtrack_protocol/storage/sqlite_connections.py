@@ -231,7 +231,7 @@ def store_error(error: sqlite3.Error, path: str, busy_seconds: float) -> Storage
         return StoreCorrupt(path, [text])
     if text in _NO_DATABASE:
         return NotAStore(path, "is no SQLite database. Give the path of a store, or of a new file")
-    if "unable to open" in text:
+    if "unable to open" in text or Path(path).is_dir():  # which opens for reading, and fails at the first read
         return StoreUnavailable(path, _why_not_open(path))
     if "I/O error" in text:
         return StoreUnavailable(path, f"{text}. Look at the disk and the system's log")
