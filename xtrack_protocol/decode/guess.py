@@ -35,9 +35,17 @@ def looks_like(head: bytes) -> str | None:
         return "an HTTP request"
     if head[:1] in {b"*", b"$"} and b"\r\n" in head[:64]:
         return "the Redis protocol"
+    if _has_little_endian_lengths(head):
+        return "frames whose lengths are little-endian. Write them big-endian (spec: FRM-1)"
     if head.lstrip()[:1] in {b"{", b"["}:
         return "JSON text. A frame has four bytes of length before its JSON"
     return "text" if head and _is_text(head[:512]) else None
+
+
+def _has_little_endian_lengths(head: bytes) -> bool:
+    """Whether two such frames follow each other: a first length that is damaged looks like one alone."""
+    following = 4 + int.from_bytes(head[:4], "little")
+    return head[3:5] == b"\x00{" and head[following + 3 : following + 5] == b"\x00{"
 
 
 def _is_text(head: bytes) -> bool:
