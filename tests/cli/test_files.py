@@ -152,6 +152,15 @@ def test_replay_of_bad_files(xtrack, captured, tmp_path):
     assert xtrack("replay", "nope").code == 2
 
 
+def test_damage_names_the_member(xtrack, tmp_path):
+    (tmp_path / "a.bin").write_bytes(capture(good_run()).replace(b'"step":', b'"stop":'))
+    said = "missing_field: p.step: is required"  # of the checkpoint
+    assert said in xtrack("replay", "a.bin").err
+    for verb in ("replay", "verify"):
+        found = json.loads(xtrack(verb, "a.bin", "--json").out)[0]["damage"]
+        assert [f"{error['error']}: {error['reason']}" for error in found] == [said]
+
+
 # ------------------------------------------------------------------------------------------ export
 
 
