@@ -71,6 +71,8 @@ class CollectorServer:
     ) -> None:
         if tcp is None and unix is None:
             raise ConfigurationError("tcp", None, "a server listens somewhere", "Give tcp=(host, port) or unix=path")
+        if isinstance(tcp, str):  # whose first two characters would pass for a host and a port
+            raise ConfigurationError("tcp", tcp, "is a text", "Give tcp=(host, port)")
         self.store = store
         self.access = access
         self.tls = tls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -58,6 +59,8 @@ def open_store(url: str, *, read_only: bool = False) -> Storage:
     is made from the rest, is kept up to date, and a folder that isn't there is empty and isn't made. Raises
     ConfigurationError for a URL of no known kind, and StorageError where the store can't be opened.
     """
+    if isinstance(url, os.PathLike):
+        raise ConfigurationError("store", url, "a path is no URL", f"For a file write 'sqlite:///{os.fspath(url)}'")
     scheme, colon, _ = url.partition(":")
     opener = STORES.get(scheme)
     if not colon or opener is None:
