@@ -9,6 +9,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x28\xb5\x2f\xfd", "zstd data. Unpack it first: `zstd -dc FILE | xtrack decode -`"),
     (b"BZh", "bzip2 data. Unpack it first: `bunzip2 -c FILE | xtrack decode -`"),
     (b"\xfd7zXZ\x00", "xz data. Unpack it first: `xz -dc FILE | xtrack decode -`"),
+    (b"\xf5XR1", "a segment without its header, which holds what its records are checked by"),
     (b"PK\x03\x04", "a zip archive. Unpack it first"),
     (b"SQLite format 3\x00", "a SQLite database. A store is read with `xtrack ls --store sqlite:///FILE`"),
     (b":W&B", "a .wandb transaction log"),
