@@ -152,6 +152,14 @@ def test_replay_of_bad_files(xtrack, captured, tmp_path):
     assert xtrack("replay", "nope").code == 2
 
 
+def test_a_folder_is_no_file(xtrack, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for verb in ("verify", "stats"):
+        done = xtrack(verb, "folder")
+        assert done.code == 2
+        assert "folder: Is a directory. Name the files in it\n" in done.err
+
+
 def test_damage_names_the_member(xtrack, tmp_path):
     (tmp_path / "a.bin").write_bytes(capture(good_run()).replace(b'"step":', b'"stop":'))
     said = "missing_field: p.step: is required"  # of the checkpoint
