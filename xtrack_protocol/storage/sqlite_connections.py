@@ -263,7 +263,8 @@ def create_file(path: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise StoreUnavailable(path, f"can't be made: {error.strerror} ({error.filename})") from error
+        cure = "Name a file in a folder that can be written"
+        raise StoreUnavailable(path, f"can't be made: {error.strerror} ({error.filename}). {cure}") from error
     try:
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, 0o600)  # a umask may have taken away even the owner's right
