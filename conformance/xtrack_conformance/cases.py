@@ -233,7 +233,7 @@ def select(cases: Sequence[Case], wanted: Sequence[str] = (), roles: Sequence[st
     """
     for name in wanted:
         if not any(_answers_to(case, name) for case in cases):
-            raise CaseError(f"no case or clause {name!r}. `python -m xtrack_conformance list` shows them")
+            raise CaseError(f"no case or clause {name!r}. The verb `list` shows them")
     return [
         case
         for case in cases

@@ -85,8 +85,12 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         return end.code if isinstance(end.code, int) else USAGE
     try:
         return VERBS[arguments.verb].run(Context(arguments, command_of(named) if named else command, program))
-    except (CaseError, BaselineError, UsageError, TesteeMissing, StartFailed, OSError) as error:
+    except (CaseError, BaselineError, UsageError, TesteeMissing, StartFailed) as error:
         _complain(f"{program}: {error}")
+        return USAGE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{program}: {where}{error.strerror or error}")
         return USAGE
     except HelloFailed as error:
         _complain(f"{program}: the testee doesn't introduce itself: {error}")

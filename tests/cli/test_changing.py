@@ -22,6 +22,17 @@ def test_note_and_rename(xtrack, local):
     assert (state["note"], state["status"]) == ("x", "completed")
 
 
+def test_where_nothing_was_tracked_nothing_is_made(xtrack, tmp_path):
+    for args in (["ls"], ["tag", "r", "a=b"], ["store", "info"], ["rm", "r", "--yes"]):
+        done = xtrack(*args)
+        assert done.code == 0 or "no run 'r'" in done.err, done.err
+    assert not (tmp_path / "xd").exists()
+    file = tmp_path / "file"
+    file.write_text("mine")
+    done = xtrack("ls", "--store", f"local:{file}")
+    assert (done.code, done.err) == (1, f"xtrack: error: {file}: is a file, not the folder of a local store\n")
+
+
 def test_rm(xtrack, local):
     done = xtrack("rm", "good-1")
     assert done.code == 2

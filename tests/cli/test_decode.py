@@ -186,10 +186,12 @@ def test_max_frame(decode, captured):
         (b"GET / HTTP/1.1\r\n", "HTTP"),
         (b"\x16\x03\x01\x02\x00", "TLS"),
         (b"SSH-2.0-OpenSSH", "SSH"),
+        (b"\xf5XR1\x00\x00\x00\x02", "a segment without its header"),
+        (b"\x02\x00\x00\x00{}\x02\x00\x00\x00{}", "little-endian. Write them big-endian (spec: FRM-1)"),
         (b"just some words\n", "text"),
         (bytes(range(200, 256)), "begins with c8 c9"),
     ],
-    ids=["gzip", "json", "sqlite", "http-answer", "http", "tls", "ssh", "text", "other"],
+    ids=["gzip", "json", "sqlite", "http-answer", "http", "tls", "ssh", "record", "little-endian", "text", "other"],
 )
 def test_other_files(decode, tmp_path, content, told):
     (tmp_path / "other").write_bytes(content)

@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import json
+import os
 import sqlite3
+import sys
 
 import net_peers
 import pytest
@@ -150,6 +152,23 @@ def test_replay_of_bad_files(xtrack, captured, tmp_path):
     assert xtrack("replay", "nope").code == 2
 
 
+def test_a_folder_is_no_file(xtrack, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for verb in ("verify", "stats"):
+        done = xtrack(verb, "folder")
+        assert done.code == 2
+        assert "folder: Is a directory. Name the files in it\n" in done.err
+
+
+def test_damage_names_the_member(xtrack, tmp_path):
+    (tmp_path / "a.bin").write_bytes(capture(good_run()).replace(b'"step":', b'"stop":'))
+    said = "missing_field: p.step: is required"  # of the checkpoint
+    assert said in xtrack("replay", "a.bin").err
+    for verb in ("replay", "verify"):
+        found = json.loads(xtrack(verb, "a.bin", "--json").out)[0]["damage"]
+        assert [f"{error['error']}: {error['reason']}" for error in found] == [said]
+
+
 # ------------------------------------------------------------------------------------------ export
 
 
@@ -214,6 +233,31 @@ def test_export_writes_over_nothing(xtrack, store, tmp_path):
     assert xtrack("export", "good-1", "--store", store).code == 2
     assert xtrack("export", "good-1", "--sqlite", "-", "--store", store).code == 2
     assert xtrack("export", "good-1", "--csv", "-", "--json", "--store", store).code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
+def test_export_never_writes_over_the_store_or_what_is_no_file(xtrack, store, tmp_path):
+    before = (tmp_path / "runs.db").read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "runs.db")
+    os.mkfifo(tmp_path / "pipe")
+    for kind, path, said in (
+        ("--sqlite", "runs.db", "runs.db: is the store that is exported from. Choose another name"),
+        ("--csv", "link.db", "link.db: is the store that is exported from. Choose another name"),
+        ("--csv", "folder", "folder: is a folder. Name a file in it"),
+        ("--sqlite", "", ".: is a folder. Name a file in it"),
+        ("--jsonl", "pipe", "pipe: is no file that can be replaced. Choose another name"),
+        ("--csv", "none/a.csv", "none/a.csv: can't be written: No such file or directory"),
+        ("--sqlite", "none/a.db", "none/a.db: can't be written: No such file or directory"),
+    ):
+        done = xtrack("export", "good-1", kind, path, "--force", "--store", store)
+        assert (done.code, done.err) == (1, f"xtrack: error: {said}\n")
+    assert (tmp_path / "runs.db").read_bytes() == before
+    for path in ("-", "a"):
+        done = xtrack("export", "good-1", "--csv", path, "--jsonl", path, "--store", store)
+        assert done.code == 2
+        assert "two exports can't go to the same place" in done.err
+    assert not list(tmp_path.glob("a*")) + list(tmp_path.glob(".*.part"))
 
 
 # ------------------------------------------------------------------------------------------ store

@@ -81,6 +81,8 @@ def refused(folder: Path, *argv: str) -> str:
         (["--tls-cert", "c", "--tls-key", "k"], "--tls-cert='c': can't be read"),
         (["--keys", "none.json"], "there is no such file"),
         (["--store", "nothing:"], "no known kind of store"),
+        (["--store", "sqlite:////dev/null/a.db"], "Name a file in a folder that can be written"),
+        (["--store", "local:/dev/null/a"], "can't be written: Not a directory. Name a folder that can be"),
         (["--unix", "no/such/folder/s"], "can't be made: No such file or directory"),
     ],
 )

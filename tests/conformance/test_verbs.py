@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,24 @@ def test_xtrack_conformance_names_every_verb() -> None:
 
     for verb in cli.VERBS:
         assert re.search(rf"^ +{verb} ", command.help or "", re.MULTILINE), verb
+
+
+def test_files_that_can_not_be_written_are_told_before_anything_is_asked(tmp_path: Path, capsys: Any) -> None:
+    told = tmp_path / "told"
+    testee = [sys.executable, "-c", f"open({str(told)!r}, 'w')"]
+    for option in ("--report", "--html", "--markdown", "--junit", "--badge"):
+        missing = tmp_path / "none" / "file"
+        assert cli.main(["run", option, str(missing), "--", *testee]) == cli.USAGE
+        assert capsys.readouterr().err.endswith(f": {option} {missing}: there is no folder {missing.parent}\n")
+    assert not told.exists()
+
+
+def test_a_verdict_is_told_where_its_report_can_not_be_written(tmp_path: Path, capsys: Any) -> None:
+    reference = ["--", sys.executable, str(TESTEE)]
+    assert cli.main(["run", "--case", "enc-metric", "--report", str(tmp_path), *reference]) == cli.USAGE
+    told = capsys.readouterr()
+    assert "verdict: " in told.out
+    assert told.err.startswith(f"{cli.PROGRAM}: {tmp_path}: ")
 
 
 def test_commands_go_through_xtrack_as_they_are(capsys: Any) -> None:

@@ -84,6 +84,7 @@ def test_a_spool_without_anything(home, collector):
     report = sync(home, collector)
     assert report.is_complete
     assert report.streams == ()
+    assert report.remarks(0) == [f"there is nothing in the spool under {home}"]
     assert collector.accepted == 0
 
 
@@ -339,7 +340,7 @@ def test_the_command_says_what_is_wrong(start, home, collector, tmp_path):
     assert "--to" in done.stderr
     done = cli(str(tmp_path / "nowhere"))
     assert done.returncode == 2
-    assert "there is no such folder" in done.stderr
+    assert "there is no such folder. `xtrack sync --help`" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -309,6 +309,8 @@ def test_beyond_this_machine_takes_keys_and_tls(keyring: tuple[Keyring, str]) ->
     CollectorServer(store, tcp=("localhost", 0))
     with pytest.raises(ConfigurationError, match="a server listens somewhere"):
         CollectorServer(store)
+    with pytest.raises(ConfigurationError, match=r"^tcp='127.0.0.1:9999': is a text. Give tcp=\(host, port\)$"):
+        CollectorServer(store, tcp="127.0.0.1:9999")  # type: ignore[arg-type]
 
 
 def test_somebody_listens_there_already(tmp_path: Path) -> None:

@@ -26,10 +26,13 @@ from local_spools import (
 from xtrack_protocol.errors import (
     RunNotFound,
     StoreLocked,
+    StoreReadOnly,
+    StoreUnavailable,
     StoreVersionError,
 )
 from xtrack_protocol.session import StreamId
 from xtrack_protocol.spool import FileLock, SpoolDir, StreamWriter, segments
+from xtrack_protocol.storage import open_store
 from xtrack_protocol.storage.local import LocalStore
 from xtrack_protocol.storage.sqlite_schema import MIGRATIONS
 from xtrack_protocol.testing import Worker
@@ -50,6 +53,33 @@ def test_an_empty_place(tmp_path: Path) -> None:
     with LocalStore(tmp_path / "not" / "there" / "yet") as store:
         assert store.list_runs() == []
         assert store.check() == []
+
+
+def test_a_place_that_is_only_read_is_not_made(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    with open_store(f"local:{root}", read_only=True) as store:
+        assert (store.list_runs(), store.check()) == ([], [])
+        with pytest.raises(RunNotFound):
+            store.get_run("r")
+        for write in (lambda: store.create_experiment("e"), lambda: store.expect_run("r")):
+            with pytest.raises(StoreReadOnly):
+                write()
+        assert not root.exists()
+        log_run("r").end()  # whoever makes the folder is seen by who has opened it before
+        assert store.get_run("r").events == 6
+        with pytest.raises(StoreReadOnly):
+            store.annotate("r", tags={"a": "b"})
+        assert isinstance(store, LocalStore)
+        assert store.index_file is not None
+        store.rebuild()
+        assert [run.run_id for run in store.list_runs()] == ["r"]
+
+
+def test_a_file_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for read_only in (False, True):
+        with pytest.raises(StoreUnavailable, match="is a file, not the folder"):
+            open_store(f"local:{tmp_path / 'notes'}", read_only=read_only)
 
 
 def test_segments_of_a_long_run(root: Path, store: LocalStore) -> None:

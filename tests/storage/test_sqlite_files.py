@@ -92,8 +92,9 @@ def test_paths_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreUnavailable, match="can't be made"):
         SQLiteStore(tmp_path / "file" / "below" / "store.db")
-    with pytest.raises(StoreUnavailable, match="is a directory"):
-        SQLiteStore(tmp_path)
+    for read_only in (False, True):
+        with pytest.raises(StoreUnavailable, match="is a directory"):
+            SQLiteStore(tmp_path, read_only=read_only)
     with pytest.raises(StoreUnavailable, match="no such file"):
         SQLiteStore(tmp_path / "absent.db", read_only=True)
     with pytest.raises(StorageError):

@@ -2,6 +2,7 @@
 
 import gc
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,8 @@ def test_where_they_come_from(base, tmp_path, monkeypatch):
     local.close()
     monkeypatch.setenv("XTRACK_STORE", f"sqlite:///{tmp_path / 'runs.db'}")
     assert repr(open_runs()).endswith("runs.db>")
+    with pytest.raises(ConfigurationError, match=r"a path is no URL\. For a file write 'sqlite:///runs\.db'"):
+        open_store(Path("runs.db"))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="no known kind of store"):
         open_runs("runs.db")
     with pytest.raises(StorageError):

@@ -60,7 +60,8 @@ def read_files(
         except XTrackError as error:
             reading.problem = str(error)
         except OSError as error:
-            reading.problem = f"{name}: {error.strerror or error}"
+            cure = ". Name the files in it" if isinstance(error, IsADirectoryError) else ""
+            reading.problem = f"{name}: {error.strerror or error}{cure}"
     return readings
 
 

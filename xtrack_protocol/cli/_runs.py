@@ -70,7 +70,8 @@ def opened(given: str | None, *, writing: bool = False, new: bool = False) -> It
         raise ConfigurationError("store", url, "a store in memory is gone with its process", "Name one that is kept")
     if not new:
         with open_store(url, read_only=True) as store:
-            if not writing or url.startswith("local:"):
+            root = local_root(store)
+            if not writing or (root is not None and not root.exists()):  # no run to write to, no folder to make for it
                 yield store
                 return
     with open_store(url) as store:

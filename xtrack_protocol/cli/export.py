@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -12,11 +13,10 @@ from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._runs import examples, opened, reading
 from xtrack_protocol.decode.show import event_json
 from xtrack_protocol.decode.text import escape_json, iso_utc, json_line
+from xtrack_protocol.errors import StorageError
 from xtrack_protocol.views.files import replaced
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from xtrack_protocol.storage import Storage
 
 SECTION = "Files"
@@ -67,8 +67,11 @@ def command(
         raise click.UsageError("a database or Parquet file can't be written to standard output.")
     if as_json and "-" in asked.values():
         raise click.UsageError("--json and the export can't both go to standard output.")
+    if len({Path(path).resolve() for path in asked.values()}) < len(asked):
+        raise click.UsageError("two exports can't go to the same place.")
     written: dict[str, int] = {}
     with opened(store) as source:
+        _refuse_store(source, asked.values())
         run_id = source.find_run(run)
         for kind, path in asked.items():
             if kind in _BINARY:
@@ -82,6 +85,14 @@ def command(
         for path, count in written.items():
             if path != "-":
                 out.remark(f"run {run_id}: {count} rows written to {path}")
+
+
+def _refuse_store(source: Storage, paths: Iterable[str]) -> None:
+    """Raise StorageError for a path that is the store itself: with --force, all of its runs would be gone."""
+    store = Path(source.url.removeprefix("sqlite:///"))
+    for path in paths:
+        if Path(path).exists() and store.exists() and store.samefile(path):
+            raise StorageError(f"{path}: is the store that is exported from. Choose another name")
 
 
 def _write_lines(

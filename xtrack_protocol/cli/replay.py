@@ -11,6 +11,7 @@ import click
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._files import refuse_other_files
 from xtrack_protocol.cli._runs import examples, opened, reading
+from xtrack_protocol.decode.show import reason_of
 from xtrack_protocol.decode.text import escape
 
 SECTION = "Files"
@@ -72,9 +73,8 @@ def command(files: tuple[str, ...], speed: Any, run_id: str | None, store: str |
         out.table(header, rows)
         for report in reports:
             for error in report.damage[:20]:
-                out.remark(
-                    f"{report.path}: bytes {error.offset} on, {error.length} bytes: {error.kind}: {error.reason}"
-                )
+                where = f"bytes {error.offset} on, {error.length} bytes"
+                out.remark(f"{report.path}: {where}: {error.kind}: {reason_of(error)}")
             for stream in report.ambiguous_streams:
                 out.remark(f"{report.path}: {escape(str(stream))} holds different events under one seq")
     return int(any(report.damaged or report.conflicts for report in reports))
@@ -83,7 +83,7 @@ def command(files: tuple[str, ...], speed: Any, run_id: str | None, store: str |
 def _json(report: Any) -> dict[str, Any]:
     made = {"file": report.path, **{name: getattr(report, name) for name in _COUNTS}, "runs": list(report.runs)}
     made["damage"] = [
-        {"offset": error.offset, "length": error.length, "error": error.kind, "reason": error.reason}
+        {"offset": error.offset, "length": error.length, "error": error.kind, "reason": reason_of(error)}
         for error in report.damage
     ]
     made["ambiguous_streams"] = [attrs.asdict(stream) for stream in report.ambiguous_streams]

@@ -9,6 +9,7 @@ import click
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._files import Reading, files_argument, read_files
 from xtrack_protocol.cli._runs import examples, json_option
+from xtrack_protocol.decode.show import reason_of
 
 SECTION = "Files"
 
@@ -74,7 +75,7 @@ def _json(reading: Reading, result: str) -> dict[str, Any]:
         "result": result,
         "problem": reading.problem,
         "damage": [
-            {"offset": error.offset, "length": error.length, "error": error.kind, "reason": error.reason}
+            {"offset": error.offset, "length": error.length, "error": error.kind, "reason": reason_of(error)}
             for _, error in report.damage
         ],
         "missing": [

@@ -9,6 +9,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x28\xb5\x2f\xfd", "zstd data. Unpack it first: `zstd -dc FILE | xtrack decode -`"),
     (b"BZh", "bzip2 data. Unpack it first: `bunzip2 -c FILE | xtrack decode -`"),
     (b"\xfd7zXZ\x00", "xz data. Unpack it first: `xz -dc FILE | xtrack decode -`"),
+    (b"\xf5XR1", "a segment without its header, which holds what its records are checked by"),
     (b"PK\x03\x04", "a zip archive. Unpack it first"),
     (b"SQLite format 3\x00", "a SQLite database. A store is read with `xtrack ls --store sqlite:///FILE`"),
     (b":W&B", "a .wandb transaction log"),
@@ -35,9 +36,17 @@ def looks_like(head: bytes) -> str | None:
         return "an HTTP request"
     if head[:1] in {b"*", b"$"} and b"\r\n" in head[:64]:
         return "the Redis protocol"
+    if _has_little_endian_lengths(head):
+        return "frames whose lengths are little-endian. Write them big-endian (spec: FRM-1)"
     if head.lstrip()[:1] in {b"{", b"["}:
         return "JSON text. A frame has four bytes of length before its JSON"
     return "text" if head and _is_text(head[:512]) else None
+
+
+def _has_little_endian_lengths(head: bytes) -> bool:
+    """Whether two such frames follow each other: a first length that is damaged looks like one alone."""
+    following = 4 + int.from_bytes(head[:4], "little")
+    return head[3:5] == b"\x00{" and head[following + 3 : following + 5] == b"\x00{"
 
 
 def _is_text(head: bytes) -> bool:

@@ -16,6 +16,8 @@ from xtrack_protocol.spool.layout import SpoolDir
 from xtrack_protocol.spool.shipping import SpooledStream, find_streams
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xtrack_protocol.net.endpoint import Endpoint
 
 PATIENCE_SECONDS: Final = 30.0
@@ -56,8 +58,9 @@ class StreamReport:
 
 @attrs.frozen(kw_only=True)
 class SyncReport:
-    """What became of a spool's streams. ``problem``: why it ended early; empty where it didn't."""
+    """What became of the streams of ``spool``. ``problem``: why it ended early; empty where it didn't."""
 
+    spool: Path
     address: str
     streams: tuple[StreamReport, ...]
     problem: str = ""
@@ -73,7 +76,7 @@ class SyncReport:
         count = len(self.streams)
         done = sum(stream.state == "acked" for stream in self.streams)
         if not count:
-            return ["there is nothing in this spool"]
+            return [f"there is nothing in the spool under {self.spool}"]
         said = [f"{done} of {count} streams are acked by {self.address}, {new} events of them now"]
         if self.is_plain and any(stream.unconfirmed for stream in self.streams):
             said.append(
@@ -168,7 +171,13 @@ class Syncer(Shipper):
         for item in self._waiting:
             found[item.stream] = StreamReport(stream=item.stream, state="waiting", problem=self._problem)
         streams = tuple(found[stream] for stream in sorted(found))
-        return SyncReport(address=self.endpoint.url, streams=streams, problem=self._problem, is_plain=self.is_plain)
+        return SyncReport(
+            spool=self._spool.root,
+            address=self.endpoint.url,
+            streams=streams,
+            problem=self._problem,
+            is_plain=self.is_plain,
+        )
 
     # ------------------------------------------------------------------------------------------ lanes
 

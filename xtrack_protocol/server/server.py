@@ -71,6 +71,8 @@ class CollectorServer:
     ) -> None:
         if tcp is None and unix is None:
             raise ConfigurationError("tcp", None, "a server listens somewhere", "Give tcp=(host, port) or unix=path")
+        if isinstance(tcp, str):  # whose first two characters would pass for a host and a port
+            raise ConfigurationError("tcp", tcp, "is a text", "Give tcp=(host, port)")
         self.store = store
         self.access = access
         self.tls = tls
@@ -153,7 +155,8 @@ class CollectorServer:
             try:
                 SpoolDir(root).mark_served()
             except OSError as error:
-                raise ConfigurationError("store", self.store.url, f"can't be written: {error.strerror}") from error
+                problem = f"can't be written: {error.strerror or error}"
+                raise ConfigurationError("store", self.store.url, problem, "Name a folder that can be") from error
 
     async def stop(self) -> None:
         """Begin nothing new, commit and ack what was taken, tell the peers, and close. spec: CTL-17.9

@@ -85,8 +85,11 @@ class LocalStore(Storage):
     """The spools under ``root`` (default XTRACK_DIR, else ``~/.xtrack``) as a store. Reading sees all that is accepted.
 
     ``index``: where the index is kept, if not where the docstring above says. ``lock_seconds``: how long to wait for
-    another process that is bringing the index up to date. Appending is durable: it ends in a sync. When it fails
-    half-way (a full disk), a part of the batch may be here; the same batch may be appended again.
+    another process that is bringing the index up to date. ``read_only``: nothing but the index is ever written, and
+    where there is no folder none is made: it is empty until somebody makes it. Appending is durable: it ends in a sync.
+    When it fails half-way (a full disk), a part of the batch may be here; the same batch may be appended again.
+
+    Raises StoreUnavailable where ``root`` is a file.
     """
 
     durability: ClassVar[Durability] = "power"
@@ -98,15 +101,21 @@ class LocalStore(Storage):
         index: str | Path | None = None,
         clock: Callable[[], int] | None = None,
         lock_seconds: float = LOCK_SECONDS,
+        read_only: bool = False,
     ) -> None:
         self._spool = SpoolDir(root)
+        if self._spool.root.is_file():  # else it would pass for one that nobody can write to, and that holds no run
+            raise StoreUnavailable(self._spool.root, "is a file, not the folder of a local store")
+        self._read_only = read_only
         self._clock = clock or (lambda: time.time_ns() // 1000)
         self._pid = os.getpid()
         self._annotations: dict[str, tuple[str, int]] = {}
         self._writers: dict[StreamId, StreamWriter] = {}
         self._syncers: ThreadPoolExecutor | None = None
         path = Path(index) if index is not None else index_path(self._spool.root)
-        self._index = LocalIndex(self._spool, path, clock=self._clock, lock_seconds=lock_seconds)
+        self._index = LocalIndex(
+            self._spool, path, clock=self._clock, lock_seconds=lock_seconds, makes_folder=not read_only
+        )
 
     @property
     def url(self) -> str:
@@ -213,6 +222,8 @@ class LocalStore(Storage):
     @contextmanager
     def _writing(self) -> Iterator[Storage]:
         """Lend the index, up to date, while nobody else changes it; errors of the spool become a store's."""
+        if self._read_only:
+            raise StoreReadOnly(self._spool.root)
         if self._pid != os.getpid():  # forked: the writers are our parent's
             self._pid = os.getpid()
             for writer in self._writers.values():

@@ -51,10 +51,19 @@ _abandoned: Final[list[Storage]] = []
 
 
 class LocalIndex:
-    """The index at ``path`` of the spools in ``spool``. Thread-safe, and usable in forked children."""
+    """The index at ``path`` of the spools in ``spool``. Thread-safe, and usable in forked children.
+
+    ``makes_folder``: whether it makes the folder of the spools where there is none; else it is in memory until then.
+    """
 
     def __init__(
-        self, spool: SpoolDir, path: Path, *, clock: Callable[[], int], lock_seconds: float = LOCK_SECONDS
+        self,
+        spool: SpoolDir,
+        path: Path,
+        *,
+        clock: Callable[[], int],
+        lock_seconds: float = LOCK_SECONDS,
+        makes_folder: bool = True,
     ) -> None:
         self._spool = spool
         self._path = path
@@ -66,6 +75,7 @@ class LocalIndex:
         self._pid = os.getpid()
         self._depth = 0
         self._is_closed = False
+        self._awaits_folder = not makes_folder
         self._store: Storage | None = None
         self._identity: tuple[int, int] | None = None
         self._progress = Progress()
@@ -76,7 +86,11 @@ class LocalIndex:
     @property
     def file(self) -> Path | None:
         """Where the index is; None where it is in memory."""
-        return self._path if self._lock else None
+        return None if self._is_in_memory else self._path
+
+    @property
+    def _is_in_memory(self) -> bool:
+        return self._lock is None or self._awaits_folder
 
     @property
     def folders_read(self) -> int:
@@ -145,7 +159,10 @@ class LocalIndex:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the index's lock among processes."""
-        lock = self._lock
+        if self._awaits_folder and self._spool.root.exists():
+            self._close()  # what stood for it, empty
+            self._awaits_folder = False
+        lock = None if self._awaits_folder else self._lock
         if lock is not None and not self._acquire(lock):
             lock = None
         try:
@@ -195,7 +212,7 @@ class LocalIndex:
 
     def _clear(self) -> None:
         """Empty the index."""
-        if self._lock is None:
+        if self._is_in_memory:
             self._close()
         else:
             try:
@@ -206,7 +223,7 @@ class LocalIndex:
 
     def _open(self) -> None:
         """Open the index, or open it again where another file is at its place now."""
-        if self._lock is None:
+        if self._is_in_memory:
             if self._store is None:
                 self._store, self._progress = MemoryStore(clock=self._clock), Progress()
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -31,10 +32,10 @@ def _open_sqlite(url: str, read_only: bool) -> Storage:
     return SQLiteStore(path, read_only=read_only)
 
 
-def _open_local(url: str, read_only: bool) -> Storage:  # noqa: ARG001 - it decides by itself whether it can write
+def _open_local(url: str, read_only: bool) -> Storage:
     from xtrack_protocol.storage.local import LocalStore
 
-    return LocalStore(url.removeprefix("local:") or None)
+    return LocalStore(url.removeprefix("local:") or None, read_only=read_only)
 
 
 STORES: dict[str, Callable[[str, bool], Storage]] = {
@@ -54,9 +55,12 @@ def open_store(url: str, *, read_only: bool = False) -> Storage:
     """Open the store at ``url``: ``sqlite:///path`` (relative), ``sqlite:////path`` (absolute), ``memory:``, or
     ``local:`` (the spools under XTRACK_DIR; ``local:/path``: those under another folder).
 
-    The path stands as it is, without quoting. ``read_only``: never write to it. Raises ConfigurationError for a URL of
-    no known kind, and StorageError where the store can't be opened.
+    The path stands as it is, without quoting. ``read_only``: never write to it; of ``local:`` only the index, which
+    is made from the rest, is kept up to date, and a folder that isn't there is empty and isn't made. Raises
+    ConfigurationError for a URL of no known kind, and StorageError where the store can't be opened.
     """
+    if isinstance(url, os.PathLike):
+        raise ConfigurationError("store", url, "a path is no URL", f"For a file write 'sqlite:///{os.fspath(url)}'")
     scheme, colon, _ = url.partition(":")
     opener = STORES.get(scheme)
     if not colon or opener is None:

@@ -231,7 +231,7 @@ def store_error(error: sqlite3.Error, path: str, busy_seconds: float) -> Storage
         return StoreCorrupt(path, [text])
     if text in _NO_DATABASE:
         return NotAStore(path, "is no SQLite database. Give the path of a store, or of a new file")
-    if "unable to open" in text:
+    if "unable to open" in text or Path(path).is_dir():  # which opens for reading, and fails at the first read
         return StoreUnavailable(path, _why_not_open(path))
     if "I/O error" in text:
         return StoreUnavailable(path, f"{text}. Look at the disk and the system's log")
@@ -263,7 +263,8 @@ def create_file(path: str) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise StoreUnavailable(path, f"can't be made: {error.strerror} ({error.filename})") from error
+        cure = "Name a file in a folder that can be written"
+        raise StoreUnavailable(path, f"can't be made: {error.strerror} ({error.filename}). {cure}") from error
     try:
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, 0o600)  # a umask may have taken away even the owner's right

@@ -61,7 +61,10 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode_frame(envelope: Envelope, codec: Codec = "json") -> bytes:
-    """Return the whole frame of ``envelope``. Raises EncodeError. spec: FRM-1, ENV-7"""
+    """Return the whole frame of ``envelope``. Raises EncodeError. spec: FRM-1, ENV-7
+
+    Typed slots are taken as they are, as by ``encode``.
+    """
     if type(envelope) in PLAIN and envelope.meta.seq >= 1 and codec == "json":
         try:  # what encode does, but a call less for each event
             payload = encode_json(envelope)

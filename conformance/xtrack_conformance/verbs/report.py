@@ -16,6 +16,14 @@ from xtrack_conformance.reports.text import summary
 from xtrack_conformance.verbs import Context, UsageError, Verb
 
 
+def check_files(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for a file to write that has no folder, before minutes are spent on what is to stand in it."""
+    for name in ("report", "html", "markdown", "junit", "badge"):
+        path: Path | None = getattr(arguments, name)
+        if path and not path.parent.is_dir():
+            raise UsageError(f"--{name} {path}: there is no folder {path.parent}")
+
+
 def add_forms(parser: argparse.ArgumentParser) -> None:
     """Add the options that name files to write."""
     for name, what in (

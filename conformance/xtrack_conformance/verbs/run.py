@@ -13,7 +13,7 @@ from xtrack_conformance.report import make_report, read_baseline
 from xtrack_conformance.reports.text import summary
 from xtrack_conformance.runner import Runner
 from xtrack_conformance.verbs import Context, Verb, add_asking, add_selection, add_testee, selection
-from xtrack_conformance.verbs.report import add_forms, show, write_forms
+from xtrack_conformance.verbs.report import add_forms, check_files, show, write_forms
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def _run(context: Context) -> int:
     baseline = None
     if arguments.baseline:
         baseline = read_baseline(arguments.baseline.read_text(encoding="utf-8"), load_cases())
+    check_files(arguments)
     started = time.monotonic()
     runner = Runner(context.command, timeout=arguments.timeout, in_flight=arguments.in_flight)
     try:
@@ -54,10 +55,10 @@ def _run(context: Context) -> int:
         requirements=chosen.requirements,
         only=chosen.only,
     )
+    show(summary(report, arguments.failures))  # first: where a file can't be written, the verdict isn't lost
     if arguments.report:
         arguments.report.write_text(report.as_json(), encoding="utf-8")
     write_forms(report, arguments)
-    show(summary(report, arguments.failures))
     return report.exit_status
 
 
