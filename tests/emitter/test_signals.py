@@ -375,6 +375,40 @@ def test_a_forked_child(spool: Any, script: Any) -> None:
     assert spool.state("r").status == "completed"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
+def test_a_forked_child_keeps_nothing_of_it(spool: Any, script: Any) -> None:
+    """A data loader's workers outlive a run; a training of many runs must not collect threads and pipes."""
+    done = script(
+        """
+        import os, signal, time, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import xtrack_protocol as xtrack
+
+        def held():
+            return [len(os.listdir(f"/proc/self/{what}")) for what in ("task", "fd")]
+
+        run = xtrack.start_run(transport="null")
+        before = held()
+        run.on_signal("SIGTERM")
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        run.end()
+        os.close(reading)
+        deadline = time.monotonic() + 10
+        while held() != [before[0], before[1] + 1] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(held() == [before[0], before[1] + 1])
+        os.close(writing)
+        os.waitpid(pid, 0)
+        """
+    )
+    assert done.stdout.split() == ["True"], done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros")
 def test_a_main_thread_that_is_stuck_in_c(spool: Any, script: Any) -> None:
     """As in a collective operation whose other ranks are gone: no handler of Python's runs there."""

@@ -174,6 +174,14 @@ class _Ear:
             return True
         return False
 
+    def forget(self) -> None:
+        """In a forked child: let go of the pipe, or the parent's thread would never hear of its end."""
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        for end in (self._reading, self._writing):
+            with suppress(OSError):
+                os.close(end)
+
     def _listen(self) -> None:
         while numbers := os.read(self._reading, 512):
             for number in set(numbers):
@@ -204,9 +212,8 @@ def _deafen_child() -> None:
     """In a forked child: its signals are not its parent's, whose pipe it has."""
     global _ear
     if _ear is not None:
+        _ear.forget()
         _ear = None
-        with suppress(ValueError):
-            signal.set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):
