@@ -154,8 +154,9 @@ class Run:
 
     def alert(self, title: str, text: str | None = None, level: AlertLevel | str = AlertLevel.WARN) -> None:
         """Tell people something now."""
-        word = level.value if isinstance(level, AlertLevel) else level
-        self.xtrack_run.alert(title, text, level=_LEVELS.get(word, word))  # type: ignore[arg-type] # it says what is wrong
+        word: Any = level.value if isinstance(level, AlertLevel) else level
+        known: Any = _LEVELS.get(word, word) if isinstance(word, str) else word  # alert says what is wrong with it
+        self.xtrack_run.alert(title, text, level=known)
 
     def finish(self) -> None:
         """End the run as completed. A second call does nothing."""
