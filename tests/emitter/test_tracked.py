@@ -417,6 +417,7 @@ def test_a_name_that_fails_costs_no_job(spool: Any, capsys: pytest.CaptureFixtur
     [
         ((5,), {}, "tracked"),
         ((int,), {}, "tracked"),
+        ((max,), {}, "tracked"),  # a builtin that tells nobody what it takes
         ((staticmethod(len),), {}, "tracked"),
         ((classmethod(len),), {}, "tracked"),
         ((), {"params": "lr"}, "tracked: params"),
