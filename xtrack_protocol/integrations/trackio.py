@@ -21,11 +21,11 @@ from typing_extensions import Self
 
 from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
-from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, StorageError
+from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.settings import load_settings
@@ -106,7 +106,7 @@ class Run:
         else is no number (an image, a table), as far as a text can say it, with a warning. Of two values of one name
         and step both are kept; the later one counts where one is asked for.
         """
-        with Guard(self.xtrack_run._out, "log"):  # noqa: SLF001 - ours
+        with guard(self.xtrack_run, "log"):
             own_step = self._step(step)
             numbers, others = _sorted_out(metrics)
             if numbers or not others:
@@ -140,7 +140,7 @@ class Run:
 
     def log_system(self, metrics: Mapping[str, Any]) -> None:
         """Log what was measured of the machine, now and without a step, under names that begin with ``system/``."""
-        with Guard(self.xtrack_run._out, "log_system"):  # noqa: SLF001 - ours
+        with guard(self.xtrack_run, "log_system"):
             numbers, others = _sorted_out(metrics)
             if numbers is None:
                 self.xtrack_run.log_metrics(metrics)
