@@ -313,7 +313,7 @@ def test_a_run_that_has_ended_costs_no_request(state: Any, capsys: pytest.Captur
     with serving_asgi(application(run=run)) as client:
         before = run.events_logged
         client.get("/threaded")
-        while run.events_logged == before:  # the client has its answer a moment earlier
+        while run.events_logged < before + 3:  # the service's own; the client has its answer before the two of ours
             time.sleep(0.005)
         run.end()
         with xtrack.start_run("other", transport="null"):
