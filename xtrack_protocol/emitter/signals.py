@@ -99,9 +99,11 @@ class _Watch:
 
     def hear(self) -> None:
         """In the listening thread: end the runs where the main thread hasn't got to it in time."""
-        if any(action == END for _, action in self.listeners):
+        asked = [run for run, action in self.listeners if action == END]
+        if asked:
             time.sleep(PATIENCE_SECONDS)
-        ends = [run for run, action in self.listeners if action == END]
+        # Not what was started meanwhile, where a handler of the script's goes on: the signal was none of its own.
+        ends = [run for run, action in self.listeners if action == END and any(run is one for one in asked)]
         if ends and self._turn.acquire(blocking=False):
             try:
                 self._end_all(ends, self._begin(DRAIN_SECONDS - PATIENCE_SECONDS), self._nothing)
