@@ -132,6 +132,16 @@ def test_sagemaker():
     }
 
 
+@pytest.mark.parametrize("name", ["\u00fcben \U0001f600", 'a "$HOME" \\ b'])
+def test_names_of_any_letters(name):
+    yaml = pytest.importorskip("yaml")
+    (_, k8s, _), (_, docker, _) = (env(where, "--experiment", name) for where in ("k8s", "sagemaker"))
+    assert {"name": "XTRACK_EXPERIMENT", "value": name} in yaml.safe_load(k8s)["env"]
+    (value,) = re.findall(r"^ENV XTRACK_EXPERIMENT=(.*)$", docker, re.MULTILINE)
+    # A shell reads such a text as Docker does: within double quotes only these are escaped.
+    assert subprocess.run(["sh", "-c", f"printf %s {value}"], capture_output=True, check=True).stdout.decode() == name
+
+
 @pytest.mark.parametrize("where", PLACES)
 def test_a_key_is_never_printed(where):
     for variables in ({"XTRACK_TRANSPORT": "tls://collector.example"}, {"XTRACK_HOST": "collector.example"}, {}):

@@ -157,6 +157,7 @@ def test_any_page_fits(width, height, keys, offset, pressable, text, values):
 
 def test_keys():
     assert _pressed(b"\x1b[Aj\x1b[6~x\xe5q") == ["up", "down", "page down", "quit"]
+    assert _pressed(b"\x1bOQ\x1b[3~\x1b[1;5Fk\x1b") == ["up"]  # F2, delete, Ctrl-End, k, and escape itself
     assert {"up", "down", "quit"} <= set(KEYS.values())
     assert [scrolled(5, key, 10, 20) for key in ("up", "down", "page up", "page down", "home", "end", "x")] == [
         4, 6, 0, 15, 0, 20, 5,

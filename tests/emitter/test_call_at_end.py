@@ -51,6 +51,17 @@ def test_ctrl_c_stops_them_and_the_run_ends_all_the_same(memory: Any) -> None:
     assert memory.transport.events[-1].payload.status == "completed"
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()])
+def test_what_is_no_error_goes_on_and_the_run_ends_all_the_same(memory: Any, error: BaseException) -> None:
+    def leaving() -> None:
+        raise error
+
+    memory.run.call_at_end(leaving)
+    with pytest.raises(type(error)):
+        memory.run.end()
+    assert memory.transport.events[-1].payload.status == "completed"
+
+
 def test_they_may_end_the_run_themselves(memory: Any) -> None:
     memory.run.call_at_end(memory.run.end)
     memory.run.end("failed", error="x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +156,34 @@ def test_a_batch_that_has_to_be_split_is_heard_once(spool: Any) -> None:
         listener.wait()
     assert [len(event.metrics) for event in heard] == [12_000]
     assert run.stats().accepted > 4
+
+
+def test_an_end_in_the_middle_of_an_event_is_heard(spool: Any) -> None:
+    """A signal handler of the script's may end the run inside of a call that logs."""
+    from xtrack_protocol.transport import MemoryTransport
+
+    class Interrupted(MemoryTransport):
+        run: xtrack.Run | None = None
+
+        def send(self, seq: int, payload: bytes) -> None:
+            super().send(seq, payload)
+            run, self.run = self.run, None
+            if run is not None:
+                signal.raise_signal(signal.SIGINT)
+
+    heard: list[HeardEvent] = []
+    transport = Interrupted()
+    before = signal.getsignal(signal.SIGINT)
+    with xtrack.listen(on_end=heard.append) as listener:
+        run = Tracker.start_run(transport=transport)
+        signal.signal(signal.SIGINT, lambda *_: run.end("killed"))
+        try:
+            transport.run = run
+            run.log_metric("loss", 0.5)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        listener.wait()
+    assert [event.status for event in heard] == ["killed"]
 
 
 def test_many_threads(spool: Any) -> None:

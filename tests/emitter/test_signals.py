@@ -375,6 +375,61 @@ def test_a_forked_child(spool: Any, script: Any) -> None:
     assert spool.state("r").status == "completed"
 
 
+def test_a_run_that_was_started_after_the_signal(spool: Any, script: Any) -> None:
+    """A handler of the script's goes on. What it starts then isn't ended, as late as the main thread got to it."""
+    done = script(
+        """
+        import hashlib, signal, threading, time
+        import xtrack_protocol as xtrack
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        first, other = (xtrack.start_run(transport="null") for _ in range(2))
+        first.on_signal("SIGTERM")
+        other.on_signal("SIGTERM", "checkpoint_now")
+        threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)  # in C, where no signal interrupts it
+        later = xtrack.start_run(transport="null")
+        later.on_signal("SIGTERM")
+        time.sleep(1.5)
+        print(first.ended, later.ended)
+        """
+    )
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
+def test_a_forked_child_keeps_nothing_of_it(spool: Any, script: Any) -> None:
+    """A data loader's workers outlive a run; a training of many runs must not collect threads and pipes."""
+    done = script(
+        """
+        import os, signal, time, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import xtrack_protocol as xtrack
+
+        def held():
+            return [len(os.listdir(f"/proc/self/{what}")) for what in ("task", "fd")]
+
+        run = xtrack.start_run(transport="null")
+        before = held()
+        run.on_signal("SIGTERM")
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        run.end()
+        os.close(reading)
+        deadline = time.monotonic() + 10
+        while held() != [before[0], before[1] + 1] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(held() == [before[0], before[1] + 1])
+        os.close(writing)
+        os.waitpid(pid, 0)
+        """
+    )
+    assert done.stdout.split() == ["True"], done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros")
 def test_a_main_thread_that_is_stuck_in_c(spool: Any, script: Any) -> None:
     """As in a collective operation whose other ranks are gone: no handler of Python's runs there."""

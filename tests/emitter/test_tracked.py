@@ -8,6 +8,7 @@ import inspect
 import multiprocessing
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -83,6 +84,42 @@ def test_large_and_secret_arguments(spool: Any) -> None:
     assert params["text"].endswith("(5000 characters)")
     assert params["url"] == "postgres://host/db"
     assert (params["password"], params["blob"]) == ("***", "3 bytes")
+
+
+class Unknown:
+    """As a lazy array that can't be loaded, or a column of no table."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("which of them?")
+
+    @property
+    def shape(self) -> Any:
+        raise RuntimeError("not loaded")
+
+
+def test_arguments_that_answer_no_question(spool: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+
+    @tracked
+    def train(batch: Any, empty: Any, unknown: Any, lr: Any, layers: Any, *rest: Any) -> int:
+        return 1
+
+    assert train(numpy.arange(3), numpy.array([]), [Unknown(), 1], numpy.float32(0.5), numpy.int64(3)) == 1
+    params = spool.state().params
+    assert params["batch"].startswith("ndarray of shape (3,)")
+    assert params["unknown"] == [f"{__name__}.Unknown", 1]
+    assert (params["lr"], params["layers"]) == (0.5, 3)
+
+
+def test_a_long_text_is_not_looked_through(spool: Any) -> None:
+    @tracked
+    def train(picture: str) -> int:
+        return 1
+
+    begun = time.monotonic()
+    train("a-" * 500_000)  # as base64 for URLs: the square of that would be minutes
+    assert time.monotonic() - begun < 5
+    assert spool.state().params["picture"].endswith("... (1000000 characters)")
 
 
 def test_which_params(spool: Any) -> None:
@@ -380,6 +417,7 @@ def test_a_name_that_fails_costs_no_job(spool: Any, capsys: pytest.CaptureFixtur
     [
         ((5,), {}, "tracked"),
         ((int,), {}, "tracked"),
+        ((max,), {}, "tracked"),  # a builtin that tells nobody what it takes
         ((staticmethod(len),), {}, "tracked"),
         ((classmethod(len),), {}, "tracked"),
         ((), {"params": "lr"}, "tracked: params"),

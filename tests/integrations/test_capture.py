@@ -122,6 +122,10 @@ def test_going_up_for_ever_costs_no_memory() -> None:
     assert len(lines.finish()) <= 64
 
 
+def test_going_up_by_a_number_too_long_for_one() -> None:
+    assert Lines().feed(f"a\x1b[{'9' * 5000}Ab\n") == ["ab"]
+
+
 def test_the_budget_fills_up_again() -> None:
     now = [0.0]
     budget = Budget(10, 5, lambda: now[0])

@@ -55,10 +55,11 @@ def test_the_handlers_own_level(run: xtrack.Run, memory: MemoryTransport, logger
 
 def test_extra_fields_and_step(run: xtrack.Run, memory: MemoryTransport, logger: logging.Logger) -> None:
     logger.addHandler(XTrackHandler(run))
-    logger.info("a", extra={"step": 7, "lr": 0.5, "shape": (2, 3), "level": "L5", "logger": "x"})
+    logger.info("a", extra={"step": 7, "lr": 0.5, "shape": (2, 3), "level": "L5", "logger": "x", "self": 1})
     logger.info("b", extra={"step": "warm-up"})
     first, second = logged(memory)
-    assert (first.step, first.fields) == (7, {"lr": 0.5, "shape": [2, 3], "level_": "L5", "logger_": "x"})
+    assert first.step == 7
+    assert first.fields == {"lr": 0.5, "shape": [2, 3], "level_": "L5", "logger_": "x", "self_": 1}
     assert (second.step, second.fields) == (None, {"step_": "warm-up"})
     assert run.stats().refused == 0
 

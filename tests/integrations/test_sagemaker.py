@@ -128,8 +128,8 @@ def test_a_failure(ml: Path) -> None:
     assert not write_failure("x", ml / "file")
 
 
-@pytest.mark.parametrize(("code", "fails"), [(0, False), (None, False), (3, True)])
-def test_exits(ml: Path, code: int | None, fails: bool) -> None:
+@pytest.mark.parametrize(("code", "fails"), [(0, False), (None, False), (3, True), (["no", "data"], True)])
+def test_exits(ml: Path, code: Any, fails: bool) -> None:
     with pytest.raises(SystemExit), failure_file(ml):
         sys.exit(code)
     assert (ml / "output" / "failure").exists() == fails

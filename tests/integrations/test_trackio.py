@@ -280,6 +280,15 @@ def test_config_that_is_set_later_is_logged_too(runs):
     assert json.loads(json.dumps(trackio.config)) == {"lr": 0.5, "seed": 1, "depth": 3, "width": 4}
 
 
+def test_a_wrong_level_is_told_of(runs, capsys):
+    trackio.init(project="p", quiet=True)
+    trackio.alert("look", level=["error"])
+    trackio.finish()
+    (state,) = runs()
+    assert [one.alert.level for one in state.alerts] == ["warning"]
+    assert "level=['error'] is none of" in capsys.readouterr().err
+
+
 def test_alerts_and_artifacts(runs, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"1234")
     trackio.init(project="p", strict=True)

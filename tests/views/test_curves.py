@@ -55,7 +55,9 @@ def test_what_cant_be_drawn_is_counted():
     assert curve.left_out == {"NaN": 1, "+inf": 1, "-inf": 1}
     assert list(curve.places) == [0, 1, 2, 3, 4, 5]
     assert curve.last == -1
-    curve = curve_of(series([1, NAN, 0, -1]), "x", log=True)
+    whole = series([1, NAN, 0, -1])
+    curve = curve_of(whole, "x", log=True)
+    assert list(whole.values)[2:] == [0, -1]
     assert curve.left_out == {"NaN": 1, "not above 0": 2}
     assert curve.values[0] == 1
     assert all(map(math.isnan, curve.values[1:]))

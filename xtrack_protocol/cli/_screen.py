@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -133,6 +134,10 @@ def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+_OTHER_KEY: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)", re.DOTALL)
+"""A key that sends several bytes, of which the last may be a letter: F2 is no Q."""
+
+
 def _pressed(data: bytes) -> list[str]:
     """Return the names of the keys in ``data``; others are passed over."""
     names = []
@@ -140,7 +145,10 @@ def _pressed(data: bytes) -> list[str]:
         found = next((key for key in KEYS if data.startswith(key)), None)
         if found is not None:
             names.append(KEYS[found])
-        data = data[len(found) if found is not None else 1 :]
+        else:
+            other = _OTHER_KEY.match(data)
+            found = other[0] if other else data[:1]
+        data = data[len(found) :]
     return names
 
 

@@ -184,12 +184,12 @@ def _by_run(states: list[RunState], names: list[str], metrics: list[str], best: 
 # ------------------------------------------------------------------------------------------ which is the best
 
 _LOW: Final = re.compile(
-    r"(^|[^a-z])(\w*loss|\w*err(or)?s?|perplexity|ppl|mae|mse|rmse|mape|wer|cer|fid|nll|bpb|bpc|latency)([^a-z]|$)",
+    r"(loss|err(or)?s?|(^|[^a-z])(perplexity|ppl|mae|mse|rmse|mape|wer|cer|fid|nll|bpb|bpc|latency))([^a-z]|$)",
     re.IGNORECASE,
 )
 _HIGH: Final = re.compile(
-    r"(^|[^a-z])(acc|\w*accuracy|\w*auc|f1|\w*precision|recall|bleu|rouge\w*|map|\w*iou|dice|\w*score|\w*reward|return|r2|"
-    r"psnr|ssim|throughput)([^a-z]|$)",
+    r"(accuracy|auc|precision|iou|score|reward|(^|[^a-z])(acc|f1|recall|bleu|rouge\w*|map|dice|return|r2|psnr|ssim|"
+    r"throughput))([^a-z]|$)",
     re.IGNORECASE,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,16 +199,21 @@ _SECRET_NAMES: Final = {"key_file": "key", "tls_ca": "ca.crt", "tls_cert": "tls.
 
 
 def _yaml_text(value: str) -> str:
-    """Return a scalar that is a text in YAML, whatever it looks like: JSON's strings are YAML's."""
+    """Return a scalar that is a text in YAML, whatever it looks like: JSON's strings are YAML's, but for surrogates."""
     import json
 
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _docker_text(value: str) -> str:
+    """Return a value of a Dockerfile's ENV, in which a dollar would begin a variable's name."""
+    return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
 
 
 def _sagemaker(common: _Common) -> Iterator[str]:
     yield "# XTrack in a training container of SageMaker. In its Dockerfile:"
     for name, value in common.pairs("/opt/ml/checkpoints/xtrack", files=lambda _, path: f"{_SECRETS}/{path.name}"):
-        yield f"ENV {name}={_yaml_text(value)}"
+        yield f"ENV {name}={_docker_text(value)}"
     yield "ENV XTRACK_RESUME=auto"
     yield "ENV XTRACK_SIGNALS=TERM=end"
     yield from common.remarks()

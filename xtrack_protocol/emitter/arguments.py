@@ -18,6 +18,8 @@ _HIDDEN: Final = "***"
 _ITEMS_MAX: Final = 50
 _LEVELS_MAX: Final = 5
 _TEXT_MAX: Final = 1000
+_LOOKED_AT_MAX: Final = 2 * _TEXT_MAX
+"""Characters of a text in which secrets are looked for: those that are shown, and what may have begun in them."""
 _REPR_MAX: Final = 200
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -38,7 +40,7 @@ def params_of(
             continue
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             found.update({key: item for key, item in value.items() if key not in found})
-        elif value or parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL or value:  # an array has no truth to be asked
             found[name] = value
     return {
         name: shown(name, value)
@@ -48,14 +50,23 @@ def params_of(
 
 
 def shown(name: str, value: Any, level: int = 0) -> Any:
-    """Return a value that JSON has a form for, small, and without secrets; never asks a device for its data."""
-    if is_secret(name, value):
+    """Return a value that JSON has a form for, small, and without secrets; never asks a device for its data.
+
+    Never raises: of what can't be looked at, its class is told.
+    """
+    try:
+        return _shown(name, value, level)
+    except Exception:  # noqa: BLE001 - the user's code, whatever it raises: the call goes on
+        return _class_of(value)
+
+
+def _shown(name: str, value: Any, level: int) -> Any:
+    if isinstance(value, str):
+        return _shown_text(name, value)
+    if is_secret(name):
         return _HIDDEN
     if value is None or isinstance(value, (bool, int, float, Enum, os.PathLike, date, time)):
         return value
-    if isinstance(value, str):
-        text = without_user(value)
-        return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}... ({len(text)} characters)"
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"{len(value)} bytes"
     names = None if hasattr(value, "shape") else as_mapping(value)
@@ -65,7 +76,16 @@ def shown(name: str, value: Any, level: int = 0) -> Any:
         if len(value) > _ITEMS_MAX or level >= _LEVELS_MAX:
             return f"{type(value).__name__} of {len(value)}"
         return [shown("", item, level + 1) for item in value]
-    return _described(value)
+    return _described(name, value, level)
+
+
+def _shown_text(name: str, value: str) -> str:
+    # A long one is not looked through: what may be in it can be anywhere, and the search takes the square of its size.
+    text = value[:_LOOKED_AT_MAX]
+    if is_secret(name, text):
+        return _HIDDEN
+    text = without_user(text)
+    return text if len(value) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}... ({len(value)} characters)"
 
 
 def _shown_mapping(names: Mapping[Any, Any], level: int) -> Any:
@@ -74,19 +94,27 @@ def _shown_mapping(names: Mapping[Any, Any], level: int) -> Any:
     return {to_text(key): shown(to_text(key), item, level + 1) for key, item in names.items()}
 
 
-def _described(value: Any) -> str:
+def _described(name: str, value: Any, level: int) -> Any:
     kind = type(value)
     shape = getattr(value, "shape", None)
     if shape is not None:
+        if kind.__module__ == "numpy" and shape == ():
+            item = value.item()  # in this process's memory
+            if type(item) is not kind:
+                return shown(name, item, level)
         dtype = getattr(value, "dtype", None)
         return _short(f"{kind.__qualname__} of shape {shape}" + ("" if dtype is None else f", {dtype}"))
     qualified = getattr(value, "__qualname__", None)
     if isinstance(qualified, str):
         return f"{getattr(value, '__module__', '')}.{qualified}"
     if kind.__repr__ is object.__repr__:  # type: ignore[comparison-overlap]  # seen as unbound and bound
-        return f"{kind.__module__}.{kind.__qualname__}"
+        return _class_of(value)
     text = _ADDRESS.sub("", brief(value, _REPR_MAX))
     return _HIDDEN if is_secret("", text) else text
+
+
+def _class_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _short(text: str) -> str:

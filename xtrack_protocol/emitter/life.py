@@ -159,12 +159,14 @@ class RunLife(NumberLog):
             return
         exits.unwatch(self)
         try:
-            self._call_those_at_end()
-            with Guard(self._out, "end"):
-                self._end_us = self._end_time(end_time_us)
-                self._last = (self._run_end(status, error, final_metrics) if self._owner else None, self._end_us)
-                self._commands.close()
-                self._out.finish(*self._last)
+            try:
+                self._call_those_at_end()
+            finally:  # whatever one of them has raised, the run has an end
+                with Guard(self._out, "end"):
+                    self._end_us = self._end_time(end_time_us)
+                    self._last = (self._run_end(status, error, final_metrics) if self._owner else None, self._end_us)
+                    self._commands.close()
+                    self._out.finish(*self._last)
         finally:
             self._ended = True
             try:
@@ -236,12 +238,14 @@ class RunLife(NumberLog):
 
     def _leave_child(self, timeout: float | None) -> None:
         """In a forked child: end its own stream, if it has one. It says nothing of the run. spec: STR-3"""
-        self._call_those_at_end()
-        self._ended = True
-        with Guard(self._out, "end"):
-            self._commands.close()
-            self._out.finish(None)
-        self._close(timeout)
+        try:
+            self._call_those_at_end()
+        finally:
+            self._ended = True
+            with Guard(self._out, "end"):
+                self._commands.close()
+                self._out.finish(None)
+            self._close(timeout)
 
     def _say_end(self, status: object) -> None:
         stats = self._out.stats()

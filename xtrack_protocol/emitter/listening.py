@@ -161,7 +161,8 @@ class HeardStream(StreamEmitter):
             sent = super()._emit(payload, when)
         finally:
             self._depth -= 1
-        if sent and not self._depth:
+        # A signal handler may end the run inside of an event.
+        if sent and (not self._depth or isinstance(payload, RunEnd)):
             _turns.put(self, payload, when)
         return sent
 

@@ -99,9 +99,11 @@ class _Watch:
 
     def hear(self) -> None:
         """In the listening thread: end the runs where the main thread hasn't got to it in time."""
-        if any(action == END for _, action in self.listeners):
+        asked = [run for run, action in self.listeners if action == END]
+        if asked:
             time.sleep(PATIENCE_SECONDS)
-        ends = [run for run, action in self.listeners if action == END]
+        # Not what was started meanwhile, where a handler of the script's goes on: the signal was none of its own.
+        ends = [run for run, action in self.listeners if action == END and any(run is one for one in asked)]
         if ends and self._turn.acquire(blocking=False):
             try:
                 self._end_all(ends, self._begin(DRAIN_SECONDS - PATIENCE_SECONDS), self._nothing)
@@ -174,6 +176,14 @@ class _Ear:
             return True
         return False
 
+    def forget(self) -> None:
+        """In a forked child: let go of the pipe, or the parent's thread would never hear of its end."""
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        for end in (self._reading, self._writing):
+            with suppress(OSError):
+                os.close(end)
+
     def _listen(self) -> None:
         while numbers := os.read(self._reading, 512):
             for number in set(numbers):
@@ -204,9 +214,8 @@ def _deafen_child() -> None:
     """In a forked child: its signals are not its parent's, whose pipe it has."""
     global _ear
     if _ear is not None:
+        _ear.forget()
         _ear = None
-        with suppress(ValueError):
-            signal.set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):

@@ -101,7 +101,10 @@ class _Tracking:
         self._name = name or to_text(getattr(function, "__name__", type(function).__name__))
         self._run_name = run_name
         self._experiment = experiment
-        self._signature = inspect.signature(function)
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError as error:
+            raise ConfigurationError("tracked", shown_in_error(function), f"can't be tracked: {error}") from error
         self._has_params = params is not False
         self._wanted = None if isinstance(params, bool) else self._names("params", params)
         self._left_out = self._names("exclude", exclude)

@@ -17,7 +17,7 @@ LINE_MAX: Final = 64 * 1024
 _ROWS_MAX: Final = 64
 """Rows that a program may go up again."""
 
-_MOVES: Final = re.compile(r"(\r?\n|\r|\x1b\[\d*A)")
+_MOVES: Final = re.compile(r"(\r?\n|\r|\x1b\[[0-9]{0,9}A)")
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _BEGUN: Final = re.compile(r"(?:\x1b(?:\[[0-?]{0,32})?|\r)\Z")
 """An escape that may go on in the next piece of text, and a return that may be half of a line's end."""

@@ -1,8 +1,6 @@
-"""What the integrations that log from behind need of a run."""
+"""What integrations need of a run."""
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager
 
 from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.current import current_run
@@ -24,6 +22,8 @@ def warn(run: Run, kind: str, text: str) -> None:
     run._out.warn(kind, text)  # noqa: SLF001 - of this package
 
 
-def guard(run: Run, call: str) -> AbstractContextManager[object]:
-    """Return what to do ``call`` in, of which nothing that goes wrong may reach the training. spec: EMT-3.1"""
+def guard(run: Run, call: str) -> Guard:
+    """Return what to do ``call`` in: what goes wrong in it is counted and warned of, and never reaches the training.
+    spec: EMT-3.1
+    """
     return Guard(run._out, call)  # noqa: SLF001 - of this package

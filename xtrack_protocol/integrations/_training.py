@@ -14,7 +14,6 @@ from typing import Any, Final
 from typing_extensions import Self
 
 from xtrack_protocol.emitter import exits
-from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.integrations._ranks import Place, check_start, start
 from xtrack_protocol.ir.control import Command
@@ -224,9 +223,4 @@ class Requests:
         return True
 
 
-def guard(run: Run, call: str) -> Guard:
-    """Return what keeps the errors of ``call`` from the training: they are counted and warned of. spec: EMT-3"""
-    return Guard(run._out, call)  # noqa: SLF001 - this package's
-
-
-__all__ = ["Requests", "RunOwner", "guard"]
+__all__ = ["Requests", "RunOwner"]

@@ -12,7 +12,8 @@ from typing_extensions import override
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.integrations._ranks import find_place, plain, require
-from xtrack_protocol.integrations._training import Requests, RunOwner, guard
+from xtrack_protocol.integrations._run import guard
+from xtrack_protocol.integrations._training import Requests, RunOwner
 from xtrack_protocol.ir.lifecycle import Progress
 
 require("keras")

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import say
 from xtrack_protocol.emitter.values import NotANumber, to_int64
 from xtrack_protocol.errors import ConfigurationError, XTrackError
 from xtrack_protocol.integrations import _ranks
 from xtrack_protocol.integrations._phases import log_by_phase
+from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.spool.layout import safe_name
 
 _PACKAGES: Final = ("lightning.pytorch", "pytorch_lightning")
@@ -182,7 +182,7 @@ class XTrackLogger(_LoggerBase):
         """Log hyperparameters. Classes, functions and tensors are logged as what they are, not what they hold."""
         run = self._open()
         if run is not None:
-            with Guard(run._out, "log_hyperparams"):  # noqa: SLF001 - as the run's own calls
+            with guard(run, "log_hyperparams"):
                 run.log_params(_ranks.plain(params))
 
     @override
@@ -199,7 +199,7 @@ class XTrackLogger(_LoggerBase):
         """
         run = self._open()
         if run is not None:
-            with Guard(run._out, "after_save_checkpoint"):  # noqa: SLF001 - as the run's own calls
+            with guard(run, "after_save_checkpoint"):
                 self._log_checkpoint(run, checkpoint_callback)
 
     def _log_checkpoint(self, run: Run, saver: Any) -> None:

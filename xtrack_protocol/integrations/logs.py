@@ -23,7 +23,7 @@ from xtrack_protocol.ir.messages import LogLevel
 _OWN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """What every record has; what else it has, the call has given as ``extra``."""
 
-_ARGUMENTS: Final = frozenset({"message", "level", "logger", "step"})
+_ARGUMENTS: Final = frozenset({"self", "message", "level", "logger", "step"})
 """Arguments of ``run.log``, which a field can't be named as."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from xtrack_protocol.emitter import Run, Tracker
+from xtrack_protocol.emitter.exits import is_good
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.settings import Settings, load_settings
@@ -117,7 +118,7 @@ def failure_file(root: Path = ROOT) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not (isinstance(error, SystemExit) and error.code in {None, 0}):
+        if not (isinstance(error, SystemExit) and is_good(error.code)):
             write_failure(error, root)
         raise
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Mapping
 from math import isnan
 from typing import Any, Final, Literal, TypeAlias
 
-from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_number
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.integrations import _ranks
 from xtrack_protocol.integrations._phases import log_by_phase
+from xtrack_protocol.integrations._run import guard
 
 _ranks.require("torch")
 
@@ -93,7 +93,7 @@ class PyTorchCallback:
         """Say that an epoch begins, of ``total_epochs``. Epochs may count from 0 or from 1."""
         if self.run is None:
             return
-        with Guard(self.run._out, "on_epoch_start"):  # noqa: SLF001 - as the run's own calls
+        with guard(self.run, "on_epoch_start"):
             epoch = to_int64(epoch)
             if self._epoch is None and epoch == 1:
                 self._counts_from = 1
@@ -122,7 +122,7 @@ class PyTorchCallback:
         if not is_logged and not self._begins_epoch and not self._step_offset:  # most steps
             self._step = step
             return
-        with Guard(run._out, "on_step_end"):  # noqa: SLF001 - as the run's own calls
+        with guard(run, "on_step_end"):
             if self._begins_epoch:
                 self._begins_epoch = False
                 self._step_offset = self._offset_for(step)
@@ -138,7 +138,7 @@ class PyTorchCallback:
         """
         if self.run is None:
             return
-        with Guard(self.run._out, "on_epoch_end"):  # noqa: SLF001 - as the run's own calls
+        with guard(self.run, "on_epoch_end"):
             self._epoch = to_int64(epoch)
             self._epoch_metrics = {} if metrics is None else self._read("on_epoch_end", metrics)
             log_by_phase(self.run, self._epoch_metrics, self._step, self._epoch)
@@ -160,7 +160,7 @@ class PyTorchCallback:
         run = self.run
         if run is None:
             return
-        with Guard(run._out, "on_checkpoint"):  # noqa: SLF001 - as the run's own calls
+        with guard(run, "on_checkpoint"):
             numbers = self._epoch_metrics if metrics is None else self._read("on_checkpoint", metrics)
             is_better = self._beats_the_best(numbers)
             epoch = self._epoch if epoch is None else epoch
@@ -189,7 +189,7 @@ class PyTorchCallback:
             raise TypeError(f"{call} takes names with values, not {brief(metrics)}")
         numbers: dict[str, int | float] = {}
         for key, value in values.items():
-            with Guard(out, call):
+            with guard(self.run, call):
                 try:
                     numbers[key] = to_number(value() if callable(value) else value)
                 except NotANumber as error:

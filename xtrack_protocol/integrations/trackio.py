@@ -21,11 +21,11 @@ from typing_extensions import Self
 
 from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
-from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, StorageError
+from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.settings import load_settings
@@ -106,7 +106,7 @@ class Run:
         else is no number (an image, a table), as far as a text can say it, with a warning. Of two values of one name
         and step both are kept; the later one counts where one is asked for.
         """
-        with Guard(self.xtrack_run._out, "log"):  # noqa: SLF001 - ours
+        with guard(self.xtrack_run, "log"):
             own_step = self._step(step)
             numbers, others = _sorted_out(metrics)
             if numbers or not others:
@@ -140,7 +140,7 @@ class Run:
 
     def log_system(self, metrics: Mapping[str, Any]) -> None:
         """Log what was measured of the machine, now and without a step, under names that begin with ``system/``."""
-        with Guard(self.xtrack_run._out, "log_system"):  # noqa: SLF001 - ours
+        with guard(self.xtrack_run, "log_system"):
             numbers, others = _sorted_out(metrics)
             if numbers is None:
                 self.xtrack_run.log_metrics(metrics)
@@ -154,8 +154,9 @@ class Run:
 
     def alert(self, title: str, text: str | None = None, level: AlertLevel | str = AlertLevel.WARN) -> None:
         """Tell people something now."""
-        word = level.value if isinstance(level, AlertLevel) else level
-        self.xtrack_run.alert(title, text, level=_LEVELS.get(word, word))  # type: ignore[arg-type] # it says what is wrong
+        word: Any = level.value if isinstance(level, AlertLevel) else level
+        known: Any = _LEVELS.get(word, word) if isinstance(word, str) else word  # alert says what is wrong with it
+        self.xtrack_run.alert(title, text, level=known)
 
     def finish(self) -> None:
         """End the run as completed. A second call does nothing."""

@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.integrations._ranks import Place, plain, require
-from xtrack_protocol.integrations._training import Requests, RunOwner, guard
+from xtrack_protocol.integrations._run import guard
+from xtrack_protocol.integrations._training import Requests, RunOwner
 from xtrack_protocol.ir.lifecycle import Progress
 
 require("transformers")

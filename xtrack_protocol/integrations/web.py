@@ -140,7 +140,11 @@ class _Requests:
                     return to_text(told)
             except Exception as error:  # noqa: BLE001 - as above
                 self._warn("route", error)
-        return found()
+        try:
+            return found()
+        except Exception as error:  # noqa: BLE001 - a router's values, of whatever classes
+            self._warn("the route of a request", error)
+            return _NO_ROUTE
 
     def end(self, error: BaseException | str | None = None) -> None:
         """End the run, if it is our own."""

@@ -79,8 +79,8 @@ def curve_of(
     if without:
         left_out["without a step"] += without
     if log:
-        placed.values = array("d", (value if not _kind(value) else math.nan for value in placed.values))
-        placed.extremes = None
+        positive = array("d", (value if not _kind(value) else math.nan for value in placed.values))
+        placed = Series(placed.steps, positive, placed.timestamps_us)
     raw = None
     shown = placed
     if weight:
