@@ -193,7 +193,7 @@ class PyTorchCallback:
                 try:
                     numbers[key] = to_number(value() if callable(value) else value)
                 except NotANumber as error:
-                    out.refuse("value", f"{call}: {key!r}: {error}. It was left out", error)
+                    out.refuse("value", f"{call}: {key!r}: {error}. It was left out", error, about=str(key))
         return numbers
 
     def _beats_the_best(self, metrics: Mapping[str, int | float]) -> bool:
