@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -202,6 +203,13 @@ def test_compare(xtrack, store):
 def test_params_that_are_the_same_are_left_out(xtrack, store):
     assert "param" not in xtrack("compare", "good-1", "good-1", "--store", store).out
     assert "param lr\t0.1\t0.1" in xtrack("compare", "good-1", "good-1", "--all-params", "--store", store).out
+
+
+def test_usage_errors_are_sentences(xtrack, store):
+    for arguments in (["plot", "good-1", "--size", "abc"], ["ls", "--since", "yesterday"], ["ls", "--statuss", "x"]):
+        done = xtrack(*arguments)
+        assert done.code == 2
+        assert re.search(r"[.?] `xtrack \w+ --help` shows the usage\n$", done.err), done.err
 
 
 def test_runs_that_are_not_there(xtrack, store, tmp_path):

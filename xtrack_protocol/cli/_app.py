@@ -104,7 +104,8 @@ def _tell(error: Exception) -> int:
             click.echo(error.ctx.get_help())
             return 0
         path = error.ctx.command_path if error.ctx else "xtrack"
-        _say(f"{path}: {escape(error.format_message())} `{path} --help` shows the usage")
+        message = escape(error.format_message())
+        _say(f"{path}: {message if message.endswith(('.', '?')) else f'{message}.'} `{path} --help` shows the usage")
         status = getattr(error.ctx.command, "usage_status", USAGE) if error.ctx else USAGE
         return int(status)
     if isinstance(error, click.ClickException):
