@@ -205,6 +205,12 @@ def test_params_that_are_the_same_are_left_out(xtrack, store):
     assert "param lr\t0.1\t0.1" in xtrack("compare", "good-1", "good-1", "--all-params", "--store", store).out
 
 
+def test_an_export_into_no_folder_names_what_was_given(xtrack, store):
+    for kind in ("--csv", "--parquet", "--sqlite"):
+        done = xtrack("export", "good-1", kind, "absent/file", "--store", store)
+        assert (done.code, done.err) == (1, "xtrack: error: absent/file: there is no folder absent\n")
+
+
 def test_usage_errors_are_sentences(xtrack, store):
     for arguments in (["plot", "good-1", "--size", "abc"], ["ls", "--since", "yesterday"], ["ls", "--statuss", "x"]):
         done = xtrack(*arguments)
