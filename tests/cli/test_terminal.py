@@ -57,6 +57,12 @@ def test_ls_of_one_run_and_of_none(xtrack, tmp_path):
     assert "no runs match" in look("ls", "--status", "failed")
 
 
+def test_runs_that_do_not_fit_are_told_of(local):
+    assert "bad-1" not in look("compare", "good-1", "bad-1", columns=30).splitlines()[1]
+    assert "1 more run doesn't fit here. --rows writes a line a run" in look("compare", "good-1", "bad-1", columns=30)
+    assert "fit here" not in look("compare", "good-1", "bad-1", columns=100)
+
+
 def test_show_metrics_compare_doctor(fifty):
     text = look("show", "latest")
     assert "x" * 20 in text
