@@ -48,7 +48,7 @@ def test_ls_of_fifty_runs(fifty, columns):
 
 
 def test_ls_of_one_run_and_of_none(xtrack, tmp_path):
-    assert "no runs yet. `xtrack run -- python train.py` tracks one" in look("ls")
+    assert f"no runs yet in local:{tmp_path / 'xd'}. `xtrack run" in look("ls", columns=300)
     (tmp_path / "a.bin").write_bytes(capture(stream("only", [RunStart("only")])))
     xtrack("replay", "a.bin")
     text = look("ls")
