@@ -16,7 +16,7 @@ from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
-from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_text
+from xtrack_protocol.emitter.values import NotANumber, as_mapping, shown_in_error, to_int64, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, TransportError
 from xtrack_protocol.ir.identity import RunId
 from xtrack_protocol.ir.lifecycle import Resume, RunStart, StatusUpdate
@@ -348,7 +348,7 @@ def _whole_or_none(name: str, value: Any, *, least: int = INT64_MIN) -> int | No
 def _tags(tags: Any) -> dict[str, str]:
     names = as_mapping({} if tags is None else tags)
     if names is None:
-        raise ConfigurationError("tags", brief(tags), "must be names with texts")
+        raise ConfigurationError("tags", shown_in_error(tags), "must be names with texts")
     return {to_text(key): to_text(value) for key, value in names.items()}
 
 
