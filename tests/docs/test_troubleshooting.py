@@ -418,6 +418,11 @@ def _(folder: Path) -> str:
     return logging(folder, "run.log_artifact('nowhere.bin')")
 
 
+@row("warning: resume: no run_id says which run to go on with; ... starts anew")
+def _(folder: Path) -> str:
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run('baseline', resume=True).end()")
+
+
 @row("warning: there is nothing of run ... here to resume; it starts anew")
 def _(folder: Path) -> str:
     return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1', resume=True).end()")
