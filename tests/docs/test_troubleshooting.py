@@ -534,7 +534,13 @@ def _(folder: Path) -> str:
 
 @row("no run '...'. `xtrack ls` lists the runs there are")
 def _(folder: Path) -> str:
+    spool_with(folder, "abc")
     return xtrack(folder, "show", "run-1")
+
+
+@row("no run '...'. There are no runs yet in ...")
+def _(folder: Path) -> str:
+    return xtrack(folder, "show", "latest")
 
 
 @row("'...' is the start of ... run ids: .... Give more of the id")
