@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -204,11 +205,52 @@ def test_params_that_are_the_same_are_left_out(xtrack, store):
     assert "param lr\t0.1\t0.1" in xtrack("compare", "good-1", "good-1", "--all-params", "--store", store).out
 
 
+def test_names_that_no_run_has_are_told_of(xtrack, store):
+    """A misspelt name would else be a list of nothing, an order of nothing, without a word."""
+    done = xtrack("compare", "good-1", "bad-1", "--metric", "acx", "--store", store)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "xtrack: error: none of the runs has a metric 'acx'. Did you mean 'acc'?\n"
+    assert xtrack("compare", "good-1", "bad-1", "--metric", "a*", "--store", store).code == 0
+    told = "xtrack: none of these runs has 'acx'. Did you mean 'acc'?\n"
+    for arguments in (
+        ["compare", "good-1", "bad-1", "--sort", "acx"],
+        ["ls", "--where", "acx > 0"],
+        ["ls", "--order", "-acx"],
+        ["ls", "--column", "acx"],
+    ):
+        done = xtrack(*arguments, "--store", store)
+        assert (done.code, done.err) == (0, told), arguments
+    for known in ("acc", "lr", "name", "duration", "max(acc)"):
+        assert xtrack("ls", "--where", f"{known} = 1", "--order", known, "--store", store).err == ""
+    assert xtrack("ls", "--where", "acx > 0").err == ""  # where there are no runs, none is wrong
+    done = xtrack("metrics", "good-1", "acx", "--store", store)
+    assert (done.code, done.err) == (1, "xtrack: error: run good-1 has no metric 'acx'. Did you mean 'acc'?\n")
+
+
+def test_an_export_into_no_folder_names_what_was_given(xtrack, store):
+    for kind in ("--csv", "--parquet", "--sqlite"):
+        done = xtrack("export", "good-1", kind, "absent/file", "--store", store)
+        assert (done.code, done.err) == (1, "xtrack: error: absent/file: there is no folder absent\n")
+
+
+def test_usage_errors_are_sentences(xtrack, store):
+    for arguments in (["plot", "good-1", "--size", "abc"], ["ls", "--since", "yesterday"], ["ls", "--statuss", "x"]):
+        done = xtrack(*arguments)
+        assert done.code == 2
+        assert re.search(r"[.?] `xtrack \w+ --help` shows the usage\n$", done.err), done.err
+
+
 def test_runs_that_are_not_there(xtrack, store, tmp_path):
     done = xtrack("show", "nope", "--store", store)
     assert (done.code, done.out) == (1, "")
     assert done.err == "xtrack: error: no run 'nope'. `xtrack ls` lists the runs there are\n"
     assert xtrack("show", "", "--store", store).code == 1
+    assert xtrack("show", "god-1", "--store", store).err.startswith(
+        "xtrack: error: no run 'god-1'. Did you mean 'good-1'"
+    )
+    assert xtrack("show", "latest").err == (
+        f"xtrack: error: no run 'latest'. There are no runs yet in local:{tmp_path / 'xd'}\n"
+    )
     done = xtrack("ls", "--store", f"sqlite:///{tmp_path}/typo.db")
     assert done.code == 1
     assert not (tmp_path / "typo.db").exists()

@@ -11,6 +11,7 @@ import pytest
 from cli_runs import T0, capture, stream
 from terminals import Terminal, look
 
+from xtrack_protocol import Tracker
 from xtrack_protocol.cli._live import Estimate
 from xtrack_protocol.cli._output import fit
 from xtrack_protocol.decode.text import duration_text
@@ -48,13 +49,30 @@ def test_ls_of_fifty_runs(fifty, columns):
 
 
 def test_ls_of_one_run_and_of_none(xtrack, tmp_path):
-    assert "no runs yet. `xtrack run -- python train.py` tracks one" in look("ls")
+    assert f"no runs yet in local:{tmp_path / 'xd'}. `xtrack run" in look("ls", columns=300)
     (tmp_path / "a.bin").write_bytes(capture(stream("only", [RunStart("only")])))
     xtrack("replay", "a.bin")
     text = look("ls")
     assert "only" in text
     assert "running" in text
     assert "no runs match" in look("ls", "--status", "failed")
+
+
+def test_runs_that_do_not_fit_are_told_of(local):
+    assert "bad-1" not in look("compare", "good-1", "bad-1", columns=30).splitlines()[1]
+    assert "1 more run doesn't fit here. --rows writes a line a run" in look("compare", "good-1", "bad-1", columns=30)
+    assert "fit here" not in look("compare", "good-1", "bad-1", columns=100)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(KeyboardInterrupt(), "KeyboardInterrupt"), ("out of luck", "out of luck"), (KeyError("a"), "KeyError: 'a'")],
+)
+def test_an_error_without_a_kind_or_a_text(error, told):
+    with Tracker.start_run("e", run_id="e", quiet=True) as run:
+        run.end("failed", error=error)
+    assert f"Error: {told}" in [line.rstrip() for line in look("show", "e").splitlines()]
+    assert told in [line.rstrip() for line in look("watch", "e", "--once").splitlines()]
 
 
 def test_show_metrics_compare_doctor(fifty):

@@ -419,6 +419,11 @@ def _(folder: Path) -> str:
     return logging(folder, "run.log_artifact('nowhere.bin')")
 
 
+@row("warning: resume: no run_id says which run to go on with; ... starts anew")
+def _(folder: Path) -> str:
+    return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run('baseline', resume=True).end()")
+
+
 @row("warning: there is nothing of run ... here to resume; it starts anew")
 def _(folder: Path) -> str:
     return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1', resume=True).end()")
@@ -530,7 +535,13 @@ def _(folder: Path) -> str:
 
 @row("no run '...'. `xtrack ls` lists the runs there are")
 def _(folder: Path) -> str:
+    spool_with(folder, "abc")
     return xtrack(folder, "show", "run-1")
+
+
+@row("no run '...'. There are no runs yet in ...")
+def _(folder: Path) -> str:
+    return xtrack(folder, "show", "latest")
 
 
 @row("'...' is the start of ... run ids: .... Give more of the id")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from remote_workers import serving, url
 
@@ -70,6 +71,29 @@ def test_resume_is_automatic_where_the_run_is_named(spool: Any) -> None:
     (resume,) = [start.resume for start in starts if isinstance(start, RunStart) and start.resume]
     assert resume.session_ids == [first]
     assert spool.state("r").status == "completed"
+
+
+@pytest.mark.parametrize("resume", ["never", "must", "auto", "False"])
+def test_a_text_for_resume_is_refused(spool: Any, resume: Any) -> None:
+    """As any text is true, "never" would resume."""
+    finished()
+    with pytest.raises(ConfigurationError, match=f"resume='{resume}': must be True, False or None"):
+        Tracker.start_run(run_id="r", resume=resume)
+
+
+def test_what_numpy_says_of_resume_counts(spool: Any) -> None:
+    """As in ``resume=steps_done > 0``."""
+    finished()
+    assert not Tracker.start_run(run_id="r", resume=np.int64(0) > 0).resumed
+    assert Tracker.start_run(run_id="r", resume=np.int64(5) > 0).resumed
+
+
+def test_resume_without_a_run_id_is_told(spool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    finished()
+    run = Tracker.start_run("baseline", resume=True)
+    assert not run.resumed
+    told = f"warning: resume: no run_id says which run to go on with; {run.run_id} starts anew"
+    assert told in capsys.readouterr().err
 
 
 def test_no_resume(spool: Any) -> None:

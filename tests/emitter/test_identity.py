@@ -196,6 +196,20 @@ def test_names_and_tags_of_all_kinds(spool: Any) -> None:
     assert event.tags == {"1": "None", "\\ud800": "0.5"}
 
 
+@pytest.mark.parametrize(("tags", "shown"), [("a", "'a'"), ([1], "[1]"), (5, "5")])
+def test_tags_that_are_none_are_shown_as_they_are(spool: Any, tags: Any, shown: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        start(tags=tags)
+    assert str(caught.value) == f"tags={shown}: must be names with texts"
+
+
+def test_a_call_without_a_run(spool: Any, script: Any) -> None:
+    done = script("import xtrack_protocol; xtrack_protocol.log_metric('loss', 1)")
+    assert done.stderr.splitlines()[-1].endswith(
+        "ConfigurationError: run=None: log_metric: no run has been started. Call start_run() first"
+    )
+
+
 def test_lines_on_stderr(spool: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """EMT-3.5: one at the start and one at the end, of the first worker."""
     monkeypatch.delenv("XTRACK_QUIET")

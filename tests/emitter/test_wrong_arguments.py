@@ -119,14 +119,37 @@ def test_wrong_arguments(
         call(**arguments)
     stats = memory.run.stats()
     assert stats.refused >= 3
-    err = capsys.readouterr().err
-    assert err.count("\n") == len(stats.warnings) >= 1
-    assert all(line.startswith("xtrack: warning: ") for line in err.splitlines())
+    told = capsys.readouterr().err.splitlines()
+    assert len({*told}) == len(told) >= len(stats.warnings) >= 1
+    assert all(line.startswith("xtrack: warning: ") for line in told)
     # What is sent all the same is legal, and in order.
     memory.run.log("still here")
     payloads = memory.transport.payloads
     assert [decode(payload, lenient=False).meta.seq for payload in payloads] == list(range(1, len(payloads) + 1))
     assert memory.last == LogEntry("r", "info", "still here")
+
+
+def test_each_wrong_metric_is_told_of(memory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """That one metric is wrong tells nobody that another is; at the end stands how many calls had no line."""
+    for step in range(3):
+        memory.run.log_metric("a", None, step=step)
+        memory.run.log_metric("b", [1, 2], step=step)
+        memory.run.log_metrics({"c": "x", "d": 1.0}, step=step)
+        memory.run.log_metric("d", 1.0, step="five")
+    told = capsys.readouterr().err.splitlines()
+    assert [next(name for name in ("'a'", "'b'", "'c'", "step=") if name in line) for line in told] == [
+        "'a'", "'b'", "'c'", "step=",
+    ]  # fmt: skip
+    assert memory.run.stats().warnings == {"value": 12}
+    memory.run.end()
+    assert "8 more calls of r were wrong like those warned of above" in capsys.readouterr().err
+
+
+def test_wrong_metrics_without_end_have_few_lines(memory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1000):
+        memory.run.log_metric(f"wrong-{number}", None)
+    assert 2 <= capsys.readouterr().err.count("\n") <= 20
+    assert memory.run.stats().warnings == {"value": 1000}
 
 
 @pytest.mark.parametrize(("method", "arguments"), ROWS)

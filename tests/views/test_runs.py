@@ -45,6 +45,8 @@ def test_which_runs(base, four, failed):
         open_runs(statuss="failed")
     with pytest.raises(ConfigurationError, match="status='finished': must be one of pending, running, completed"):
         open_runs(status=["failed", "finished"])
+    with pytest.raises(ConfigurationError, match="started_after='2024-05-01': must be a datetime"):
+        open_runs(started_after="2024-05-01")
     with pytest.raises(ConfigurationError, match="order='loss': must be one of started, -started"):
         open_runs(order="loss")
 

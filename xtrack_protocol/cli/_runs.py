@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _Callback = TypeVar("_Callback", bound=Callable[..., Any])
 
 LIVE: Final = frozenset({"pending", "running"})
+_LISTED: Final = 5
+_LOOKED_AT: Final = 1000
+"""Newest runs among whose names one is looked for that was meant."""
 
 
 def examples(*commands: str) -> str:
@@ -61,7 +65,7 @@ def store_url(given: str | None) -> str:
 def opened(given: str | None, *, writing: bool = False, new: bool = False) -> Iterator[Storage]:
     """Open the store that is meant, for a block: one that is there, or, with ``new``, make it.
 
-    ``writing``: not for reading only.
+    ``writing``: not for reading only. A RunNotFound of the block tells which run may have been meant.
     """
     from xtrack_protocol.storage import open_store
 
@@ -72,10 +76,47 @@ def opened(given: str | None, *, writing: bool = False, new: bool = False) -> It
         with open_store(url, read_only=True) as store:
             root = local_root(store)
             if not writing or (root is not None and not root.exists()):  # no run to write to, no folder to make for it
-                yield store
+                with _suggesting(store):
+                    yield store
                 return
-    with open_store(url) as store:
+    with open_store(url) as store, _suggesting(store):
         yield store
+
+
+@contextmanager
+def _suggesting(store: Storage) -> Iterator[None]:
+    try:
+        yield
+    except RunNotFound as error:
+        states = store.list_runs(_LOOKED_AT)
+        if not states:
+            raise RunNotFound(error.run, f"There are no runs yet in {store.url}") from None
+        names = [*dict.fromkeys(name for state in states for name in (state.name, state.run_id) if name)]
+        close = near(error.run, names)
+        if not close:
+            raise
+        raise RunNotFound(error.run, f"{did_you_mean(close)} {error.cure}") from None
+
+
+def near(asked: str, there: Sequence[str]) -> list[str]:
+    """Return which names may have been meant, three at most."""
+    by_part = [name for name in there if asked and asked.lower() in name.lower()]
+    return [*dict.fromkeys([*get_close_matches(asked, there, n=3), *by_part])][:3]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Ask whether one of ``names`` was meant."""
+    return f"Did you mean {' or '.join(map(repr, names))}?"
+
+
+def near_or_some(asked: str, there: Sequence[str]) -> str:
+    """Say which names may have been meant, or else some that there are."""
+    found = near(asked, there)
+    if found:
+        return did_you_mean(found)
+    shown = ", ".join(map(repr, there[:_LISTED]))
+    more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
+    return f"There {'is' if len(there) == 1 else 'are'} {shown}{more}"
 
 
 def local_root(store: Storage) -> Path | None:

@@ -14,7 +14,7 @@ from xtrack_protocol.cli._runs import LIVE, metric_order, seconds_between
 from xtrack_protocol.decode.text import duration_text, escape, local_time, short_number
 from xtrack_protocol.ir import Progress
 from xtrack_protocol.runs import Activity, MetricSummary, RunState, aggregate_series
-from xtrack_protocol.views.cells import Align, Row, Span, cell_width, cut, fill, fit_row
+from xtrack_protocol.views.cells import Align, Row, Span, cell_width, cut, error_text, fill, fit_row
 from xtrack_protocol.views.sparkline import sparkline
 
 _TREND: Final = ((100, 24), (60, 16), (0, 8))
@@ -287,7 +287,7 @@ def _notes(state: RunState, room: int, width: int) -> list[Row]:
     """Return the error, checkpoints and alerts, the most important ones where ``room`` is less than their rows."""
     rows: list[Row] = []
     if state.error is not None:
-        rows.append((Span(f"{escape(state.error.type)}: {escape(state.error.message)}", "red"),))
+        rows.append((Span(escape(error_text(state.error)), "red"),))
     if state.checkpoints:
         last = max(
             (stored for stored in state.checkpoints if not stored.hidden),

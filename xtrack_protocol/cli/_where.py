@@ -15,12 +15,13 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 import attrs
 import click
 
-from xtrack_protocol.cli._output import value_text
+from xtrack_protocol.cli._output import remark, value_text
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.storage.answers import name_matches
 
@@ -203,6 +204,16 @@ def _operand(text: str, place: int) -> tuple[Operand, int]:
     if match["quoted"] is None and name in _OWN:
         return Operand(told, name, "own"), end
     return Operand(told, name), end
+
+
+def tell_absent(states: Sequence[RunState], operands: Sequence[Operand]) -> None:
+    """Remark on each name that no run has a value of: it may be misspelt, and would change nothing, unnoticed."""
+    for operand in dict.fromkeys(operands):
+        if states and operand.part != "own" and all(operand.of(state) is None for state in states):
+            there = {name for state in states for name in (*state.metrics, *state.params)}
+            close = get_close_matches(operand.name, sorted(there), n=3)
+            cure = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            remark(f"xtrack: none of these runs has {operand.text!r}{cure}")
 
 
 def sort_runs(states: Sequence[RunState], operand: Operand, *, downward: bool) -> list[RunState]:

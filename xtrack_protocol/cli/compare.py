@@ -17,12 +17,13 @@ from xtrack_protocol.cli._runs import (
     find_all,
     metric_json,
     metric_order,
+    near_or_some,
     opened,
     reading,
     run_titles,
     value_kind,
 )
-from xtrack_protocol.cli._where import Operand, parse_operand, sort_runs
+from xtrack_protocol.cli._where import Operand, parse_operand, sort_runs, tell_absent
 from xtrack_protocol.decode.text import escape, free_as_json
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.views.cells import cut, distinct
@@ -109,10 +110,14 @@ def command(
     names = sorted({name for state in states for name in state.params}) if all_params else differing_params(states)
     there = metric_order(key for state in states for key in state.metrics)
     metrics = [key for key in there if not keys or any(key == asked or fnmatchcase(key, asked) for asked in keys)]
-    missing = next((key for key in (*low, *high) if key not in there), None)
-    if missing is not None:
-        out.remark(f"xtrack: error: none of the runs has a metric {missing!r}")
+    missing = [key for key in keys if not any(key == one or fnmatchcase(one, key) for one in there)]
+    missing += [key for key in (*low, *high) if key not in there]
+    if missing:
+        cure = near_or_some(missing[0], there) if there else "They have no metrics"
+        out.remark(f"xtrack: error: none of the runs has a metric {missing[0]!r}. {cure}")
         return 1
+    if order is not None:
+        tell_absent(states, [order[0]])
     best = best_runs(states, metrics, low, high)
     if as_json:
         out.as_json({**_json(states, names, metrics), "best": best})
@@ -142,7 +147,11 @@ def _by_value(states: list[RunState], names: list[str], metrics: list[str], best
             rows.append([f"{key} mean of workers' last", *("-" if mean is None else mean for mean in means)])
         judged = len(rows) - (1 if any(mean is not None for mean in means) else 3)
         marked |= {(judged, place) for place, state in enumerate(states, 1) if best.get(key) == state.run_id}
-    out.table(header, rows, marked=marked)
+    left_out = out.table(header, rows, marked=marked)
+    if left_out:
+        out.remark(
+            f"{left_out} more {'runs do' if left_out > 1 else 'run does'}n't fit here. --rows writes a line a run"
+        )
 
 
 def _by_run(states: list[RunState], names: list[str], metrics: list[str], best: dict[str, str]) -> None:

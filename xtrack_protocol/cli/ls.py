@@ -20,7 +20,7 @@ from xtrack_protocol.cli._runs import (
     reading,
     value_kind,
 )
-from xtrack_protocol.cli._where import Condition, Operand, parse_conditions, parse_operand, sort_runs
+from xtrack_protocol.cli._where import Condition, Operand, parse_conditions, parse_operand, sort_runs, tell_absent
 from xtrack_protocol.decode.text import free_as_json, parse_since
 from xtrack_protocol.runs import RunState, RunStatus
 from xtrack_protocol.storage.base import Order, RunQuery
@@ -176,6 +176,8 @@ def command(
             order=order[0],
         )
         states = _found(source, query, conditions, order, None if show_all else limit + 1)
+        url = source.url
+    tell_absent(states, shown)
     more = not show_all and len(states) > limit
     states = states if show_all else states[:limit]
     if as_json:
@@ -184,7 +186,8 @@ def command(
         out.write("".join(f"{out.value_text(state.run_id)}\n" for state in states))
     elif not states and out.on_terminal():
         filtered = bool(status or experiment or asked or name or parent or since or until or conditions)
-        out.remark("no runs match" if filtered else "no runs yet. `xtrack run -- python train.py` tracks one")
+        none = f"no runs yet in {url}. `xtrack run -- python train.py` tracks one"
+        out.remark("no runs match" if filtered else none)
     else:
         out.table(*_table(states, shown))
     if more:
@@ -202,7 +205,9 @@ def _found(
     _, sort_by, downward = order
     if not conditions and sort_by is None:
         return source.search_runs(attrs.evolve(query, limit=most))
-    states = [state for state in source.search_runs(query) if all(one.holds(state) for one in conditions)]
+    states = source.search_runs(query)
+    tell_absent(states, [*(one.operand for one in conditions), *([] if sort_by is None else [sort_by])])
+    states = [state for state in states if all(one.holds(state) for one in conditions)]
     if sort_by is not None:
         states = sort_runs(states, sort_by, downward=downward)
     return states[:most]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xtrack_protocol.cli import _output as out
-from xtrack_protocol.cli._runs import examples, find, metric_json, opened, reading
+from xtrack_protocol.cli._runs import did_you_mean, examples, find, metric_json, near, opened, reading
 from xtrack_protocol.runs import RunState, SeriesPoint
 
 if TYPE_CHECKING:
@@ -120,8 +120,11 @@ def command(
                 out.remark(f"run {state.run_id} has no metrics")
             return 0
         run_id = source.find_run(run)
-        if key not in source.metric_keys(run_id):
-            out.remark(f"xtrack: error: run {run_id} has no metric {key!r}. `xtrack metrics {run}` lists its metrics")
+        there = source.metric_keys(run_id)
+        if key not in there:
+            close = near(key, there)
+            cure = did_you_mean(close) if close else f"`xtrack metrics {run}` lists its metrics"
+            out.remark(f"xtrack: error: run {run_id} has no metric {key!r}. {cure}")
             return 1
         header, rows = (_aggregate if aggregated else _points)(source, run_id, key, min_step, max_step, workers, limit)
     if as_json:

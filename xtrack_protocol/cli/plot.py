@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -15,7 +14,7 @@ import attrs
 import click
 
 from xtrack_protocol.cli import _output as out
-from xtrack_protocol.cli._runs import examples, find_all, metric_order, opened, reading, run_titles
+from xtrack_protocol.cli._runs import examples, find_all, metric_order, near_or_some, opened, reading, run_titles
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.views.chart import Look, chart, small_multiples
 from xtrack_protocol.views.curves import POINTS, Axis, Curve, read_curve
@@ -179,7 +178,8 @@ def _names(states: Sequence[RunState], keys: Sequence[str]) -> tuple[list[str], 
     for key in keys:
         matching = [key] if key in there else [name for name in there if fnmatch.fnmatchcase(name, key)]
         if not matching:
-            return [], f"xtrack: error: {whose} {'no' if len(states) == 1 else 'a'} metric {key!r}. {_near(key, there)}"
+            what = f"{'no' if len(states) == 1 else 'a'} metric {key!r}"
+            return [], f"xtrack: error: {whose} {what}. {near_or_some(key, there)}"
         found.update(dict.fromkeys(matching))
     return [*found] if keys else there, None
 
@@ -194,17 +194,6 @@ def _no_worker(states: Sequence[RunState], workers: Sequence[str]) -> str | None
             known = ", ".join(repr(name) for name in there[:_LISTED]) + (", ..." if len(there) > _LISTED else "")
             return f"xtrack: error: no worker {worker!r}. There are {known}"
     return None
-
-
-def _near(key: str, there: list[str]) -> str:
-    by_end = [name for name in there if key and key.lower() in name.lower()]
-    near = [*dict.fromkeys([*get_close_matches(key, there, n=3), *by_end])][:3]
-    if near:
-        return f"Did you mean {' or '.join(map(repr, near))}?"
-    shown = ", ".join(map(repr, there[:_LISTED]))
-    return f"There {'is' if len(there) == 1 else 'are'} {shown}" + (
-        f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
-    )
 
 
 _Found = tuple[RunState, str, Curve]

@@ -19,6 +19,7 @@ from xtrack_protocol.errors import (
     XTrackError,
 )
 from xtrack_protocol.runs import NAME_TAG, RunState
+from xtrack_protocol.views.cells import error_text
 
 if TYPE_CHECKING:
     from xtrack_protocol.collector import LaunchedRun, RunManager
@@ -256,7 +257,7 @@ def summary_lines(
     named = f" {value_text(state.name)}" if state.name else ""
     lines = [f"xtrack: run{named} {state.status}{took}{how}"]
     if state.error and state.error.type not in {"Signal", "ExitCode"}:
-        lines.append(f"  error        {state.error.type}: {state.error.message}")
+        lines.append(f"  error        {error_text(state.error)}")
     params = [f"{key}={cell_text(value, 'json', exact=False)}" for key, value in state.params.items()]
     lines += _listed("params", [" ".join(params[at : at + 4]) for at in range(0, len(params), 4)])
     width = min(30, max((len(key) for key in state.metrics), default=0))

@@ -14,6 +14,7 @@ from xtrack_protocol.cli._runs import age_ms, brief_json, examples, find, metric
 from xtrack_protocol.cli.metrics import NAMES, name_rows
 from xtrack_protocol.decode.text import duration_text, escape, free_as_json, ranges_text
 from xtrack_protocol.runs import RunState, StreamSummary
+from xtrack_protocol.views.cells import error_text
 
 SECTION = "Look"
 
@@ -171,7 +172,7 @@ def _shipped(stream: StreamSummary) -> str:
 def _show(state: RunState, logs: int) -> None:
     _facts(state)
     if state.error:
-        out.line(f"\nError: {escape(state.error.type)}: {escape(state.error.message)}")
+        out.line(f"\nError: {escape(error_text(state.error))}")
         for text in (state.error.traceback or "").rstrip().splitlines()[-_LISTED:]:
             out.line(f"  {escape(text)}")
     if state.params:

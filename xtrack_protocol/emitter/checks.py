@@ -66,7 +66,7 @@ class Checks:
         """Return a text; what is none goes as the text it makes, and counts as wrong."""
         if not isinstance(value, str):
             text = f"{what}={brief(value)} is no text; its text was taken"
-            self._out.refuse("type", text, TypeError(text))
+            self._out.refuse("type", text, TypeError(text), about=what)
         return to_text(value)
 
     def wrong(self, text: str) -> None:
@@ -84,7 +84,8 @@ class Checks:
         try:
             return to_int64(value)
         except NotANumber as error:
-            self._out.refuse("value", f"{what}={brief(value)} is no whole number. The event goes without it", error)
+            text = f"{what}={brief(value)} is no whole number. The event goes without it"
+            self._out.refuse("value", text, error, about=what)
             return None
 
     def numbers(self, what: str, values: Any) -> dict[str, int | float]:
@@ -98,7 +99,7 @@ class Checks:
             try:
                 numbers[name] = to_number(value)
             except NotANumber as error:
-                self._out.refuse("value", f"{what}: {name!r}: {error}. It was left out", error)
+                self._out.refuse("value", f"{what}: {name!r}: {error}. It was left out", error, about=name)
         if numbers:
             if len(self._names) >= _NAMES_MAX:
                 self._names.clear()
@@ -174,7 +175,7 @@ class Checks:
                 raise TypeError(f"{what} takes names with values, not {brief(value)}")
             return tuple(names.items())
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
-            self._out.refuse("value", f"{what}: {describe(error)}", error)
+            self._out.refuse("value", f"{what}: {describe(error)}", error, about=what)
             return ()
 
     def choice(self, what: str, value: Any, known: Iterable[_T], otherwise: _T) -> _T:
@@ -188,7 +189,8 @@ class Checks:
             for one in known:
                 if one == value:
                     return one
-        self._out.refuse("value", f"{what}={brief(value)} is none of {', '.join(known)}; {consequence}")
+        text = f"{what}={brief(value)} is none of {', '.join(known)}; {consequence}"
+        self._out.refuse("value", text, about=what)
         return None
 
     def progress(self, value: Any) -> Progress | None:

@@ -57,7 +57,7 @@ def _current(call: str) -> Run:
     """Return the current run, or else the last one, which says that it has ended."""
     run = current_run() or next(reversed(_runs), None)
     if run is None:
-        raise ConfigurationError("xtrack_protocol", call, "no run has been started", "Call start_run() first")
+        raise ConfigurationError("run", None, f"{call}: no run has been started", "Call start_run() first")
     return run
 
 

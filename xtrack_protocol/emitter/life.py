@@ -256,6 +256,8 @@ class RunLife(NumberLog):
             return
         if stats.dropped:
             say(f"{stats.dropped} of {stats.dropped + stats.accepted} events of {self._run_id} were lost; see above")
+        if self._out.untold:
+            say(f"{self._out.untold} more calls of {self._run_id} were wrong like those warned of above")
         if not self._quiet:
             seconds = self._seconds()
             got = delivered_text(stats.delivery)

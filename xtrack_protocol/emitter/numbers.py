@@ -97,7 +97,8 @@ class NumberLog:
             try:
                 number = to_number(value)
             except NotANumber as error:
-                self._out.refuse("value", f"log_metric({name!r}): {error}. The value was not logged", error)
+                text = f"log_metric({name!r}): {error}. The value was not logged"
+                self._out.refuse("value", text, error, about=name)
                 return
             step, when = check.whole("step", step), check.whole("timestamp_us", timestamp_us)
             context = check.context(phase, batch_size, dataset_size, agg)

@@ -36,6 +36,7 @@ from xtrack_protocol.transport.base import Delivery, Promise, StreamInfo, Transp
 from xtrack_protocol.wire.codec import encode
 
 _WARN_SECONDS: Final = 60.0
+_SUBJECTS_MAX: Final = 16
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -111,7 +112,9 @@ class StreamEmitter:
         self._seq = 0
         self._lost: tuple[int, int] | None = None
         self._accepted_bytes = self._dropped = self._doubtful = self._refused = self._cut = self._texts = 0
-        self._warned: dict[str, tuple[int, float]] = {}
+        self._warned: dict[str, dict[str, tuple[int, float]]] = {}
+        """By kind and subject: how often, and when it was last told."""
+        self._untold = 0
         self._warning = threading.RLock()
         self._raised: BaseException | None = None
         self._here = NOWHERE
@@ -144,7 +147,7 @@ class StreamEmitter:
             dropped=self._dropped,
             refused=self._refused,
             cut=self._cut,
-            warnings={kind: count for kind, (count, _) in self._warned.items()},
+            warnings={kind: sum(count for count, _ in about.values()) for kind, about in tuple(self._warned.items())},
             delivery=self._transport.delivery(),
         )
 
@@ -257,7 +260,7 @@ class StreamEmitter:
     def hurry(self) -> None:
         """Have the transport wait for nothing any more: the process ends in seconds, other threads in their loops."""
         self._transport.hurry()
-        self._warned["ended"] = (1, time.monotonic())  # not worth a line to these threads
+        self._warned["ended"] = {"": (1, time.monotonic())}  # not worth a line to these threads
 
     def _emit_next(self) -> None:
         """Emit what was deferred first; a call that has its turn is left to ``_make_calls``."""
@@ -429,7 +432,12 @@ class StreamEmitter:
 
     # ------------------------------------------------------------------------------------------ complaints
 
-    def refuse(self, kind: str, text: str, error: Exception | None = None) -> bool:
+    @property
+    def untold(self) -> int:
+        """How many calls were refused without a line about it, as one like it had been written."""
+        return self._untold
+
+    def refuse(self, kind: str, text: str, error: Exception | None = None, *, about: str = "") -> bool:
         """Count a call that can't become an event as it is, and warn; raise in strict mode. Returns False."""
         self._forget_parent()
         with self._warning:
@@ -437,7 +445,9 @@ class StreamEmitter:
         if self._strict:
             self._raised = error or ValueError(text)
             raise self._raised
-        self.warn(kind, text)
+        if not self._tell(kind, text, about) and kind != "ended":  # threads may go on for a while after the end
+            with self._warning:
+                self._untold += 1
         return False
 
     def failed(self, call: str, error: Exception) -> bool:
@@ -454,14 +464,26 @@ class StreamEmitter:
 
     def warn(self, kind: str, text: str, *, quietly: bool = False) -> None:
         """Write one line on stderr, at most one a minute of each kind; count them all, the quiet ones too."""
+        self._tell(kind, text, quietly=quietly)
+
+    def _tell(self, kind: str, text: str, about: str = "", *, quietly: bool = False) -> bool:
+        """Warn, and return whether there was a line.
+
+        ``about``: the metric or argument that is wrong. The first ones of a kind have a line each: that one of them is
+        wrong tells nobody of another.
+        """
         self._forget_parent()
         with self._warning:
-            count, last = self._warned.get(kind, (0, 0.0))
+            subjects = self._warned.setdefault(kind, {})
+            subject = about if about in subjects or len(subjects) < _SUBJECTS_MAX else ""
+            count, last = subjects.get(subject, (0, 0.0))
             now = time.monotonic()
             due = count == 0 or now - last >= _WARN_SECONDS
-            self._warned[kind] = (count + 1, now if due else last)
-        if due and not quietly:
+            subjects[subject] = (count + 1, now if due else last)
+        told = due and not quietly
+        if told:
             say(f"warning: {text}" + (f" ({count + 1} so far)" if count else ""))
+        return told
 
     # ------------------------------------------------------------------------------------------ forks
 

@@ -16,7 +16,7 @@ from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
-from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_text
+from xtrack_protocol.emitter.values import NotANumber, as_mapping, shown_in_error, to_int64, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, TransportError
 from xtrack_protocol.ir.identity import RunId
 from xtrack_protocol.ir.lifecycle import Resume, RunStart, StatusUpdate
@@ -135,9 +135,10 @@ class Tracker:
         rewind = _whole_or_none("rewind_to", rewind_to)
         start_us = _whole_or_none("start_time_us", start_time_us)
         texts = _tags(tags)
+        wanted = _checked_resume(resume)
         parent = _checked_or_none("parent_run_id", parent_run_id)
         opened = _open(transport, settings)
-        identity = _identify(run_id, parent, resume, settings, rank, worker, opened)
+        identity = _identify(run_id, parent, wanted, settings, rank, worker, opened)
         if size is None and worker_id is None and settings.worker_id is None:
             size = _size_of_launch(identity.rank)
         resumed = _earlier_sessions(identity, worker, opened)
@@ -151,7 +152,7 @@ class Tracker:
         out.dated_us = start_us
         is_told_of = not (settings.quiet if quiet is None else quiet) and worker in {"", "0"}
         if identity.resume and not resumed and isinstance(opened, LocalTransport):
-            out.warn("resume", f"there is nothing of run {identity.run_id} here to resume; it starts anew")
+            out.warn("resume", _nothing_to_resume(identity, run_id or settings.resume_run_id or settings.run_id))
         _send_start(
             out,
             RunStart(
@@ -345,10 +346,28 @@ def _whole_or_none(name: str, value: Any, *, least: int = INT64_MIN) -> int | No
     return number
 
 
+def _checked_resume(resume: Any) -> bool | None:
+    """Return what was asked for, also where a comparison of numpy's or torch's says it.
+
+    Raises ConfigurationError for a text: "never" of other trackers is as true as any.
+    """
+    if isinstance(resume, str):
+        raise ConfigurationError(
+            "resume", resume, "must be True, False or None", "None resumes where there is something"
+        )
+    return None if resume is None else bool(resume)
+
+
+def _nothing_to_resume(identity: _Identity, named: str | None) -> str:
+    if named is None and not identity.is_launch:  # the id is a new one, of which nobody can know anything
+        return f"resume: no run_id says which run to go on with; {identity.run_id} starts anew"
+    return f"there is nothing of run {identity.run_id} here to resume; it starts anew"
+
+
 def _tags(tags: Any) -> dict[str, str]:
     names = as_mapping({} if tags is None else tags)
     if names is None:
-        raise ConfigurationError("tags", brief(tags), "must be names with texts")
+        raise ConfigurationError("tags", shown_in_error(tags), "must be names with texts")
     return {to_text(key): to_text(value) for key, value in names.items()}
 
 

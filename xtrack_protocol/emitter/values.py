@@ -210,10 +210,17 @@ def brief(value: Any, size: int = 200) -> str:
     return to_text(text if len(text) <= size else text[: size - 3] + "...")
 
 
+class _Shown(str):
+    """A short repr, which isn't put into quotes once more."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def shown_in_error(value: Any) -> Any:
     """Return what an error shows of a wrong argument: itself where that is small, else a short text."""
     is_small = value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) < 100)
-    return value if is_small else brief(value)
+    return value if is_small else _Shown(brief(value))
 
 
 def describe(error: BaseException) -> str:

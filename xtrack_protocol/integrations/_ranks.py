@@ -22,7 +22,7 @@ from xtrack_protocol.emitter import tracker
 from xtrack_protocol.emitter.current import start_run
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.run import Run
-from xtrack_protocol.emitter.values import as_mapping, brief, to_text
+from xtrack_protocol.emitter.values import as_mapping, brief, shown_in_error, to_text
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.settings import Settings, load_settings
 
@@ -86,7 +86,7 @@ def check_start(what: str, name: str | None, run: Run | None, start_options: Map
     options that ``Tracker.start_run`` doesn't have, in the name of ``what``.
     """
     if run is not None and not isinstance(run, Run):
-        raise ConfigurationError("run", brief(run), "must be a Run, as Tracker.start_run returns it")
+        raise ConfigurationError("run", shown_in_error(run), "must be a Run, as Tracker.start_run returns it")
     if run is not None and (name is not None or start_options):
         given = ", ".join([*(["name"] if name is not None else []), *start_options])
         raise ConfigurationError("run", run.run_id, f"is started already, so {given} would have no effect")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.current import current_run
 from xtrack_protocol.emitter.run import Run
-from xtrack_protocol.emitter.values import brief
+from xtrack_protocol.emitter.values import shown_in_error
 from xtrack_protocol.errors import ConfigurationError
 
 
@@ -13,7 +13,7 @@ def run_or_current(run: Run | None) -> Run:
     """Return ``run``, or for None the run that was started last. Raises ConfigurationError where that is none."""
     run = run if run is not None else current_run()
     if not isinstance(run, Run):
-        raise ConfigurationError("run", run and brief(run), "is no run", "Start one, or pass the one to log to")
+        raise ConfigurationError("run", shown_in_error(run), "is no run", "Start one, or pass the one to log to")
     return run
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from xtrack_protocol.emitter.current import current_run
 from xtrack_protocol.emitter.run import Run
-from xtrack_protocol.emitter.values import brief
+from xtrack_protocol.emitter.values import shown_in_error
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.ir.messages import LogLevel
 
@@ -44,7 +44,7 @@ class XTrackHandler(logging.Handler):
     def __init__(self, run: Run | None = None, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         if run is not None and not isinstance(run, Run):
-            raise ConfigurationError("run", brief(run), "is no run", "Leave it out to log to the current one")
+            raise ConfigurationError("run", shown_in_error(run), "is no run", "Leave it out to log to the current one")
         self._run = run
         self._inside = threading.local()
 

@@ -22,7 +22,7 @@ from math import isnan
 from typing import Any, Final, Literal, TypeAlias
 
 from xtrack_protocol.emitter.run import Run
-from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_number
+from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.integrations import _ranks
 from xtrack_protocol.integrations._phases import log_by_phase
@@ -69,7 +69,9 @@ class PyTorchCallback:
         mode: Literal["min", "max"] = "min",
     ) -> None:
         if run is not None and not isinstance(run, Run):
-            raise ConfigurationError("run", brief(run), "must be a Run, as Tracker.start_run returns it, or None")
+            raise ConfigurationError(
+                "run", shown_in_error(run), "must be a Run, as Tracker.start_run returns it, or None"
+            )
         if type(log_every_n_steps) is not int or log_every_n_steps < 1:
             raise ConfigurationError("log_every_n_steps", log_every_n_steps, "must be a whole number from 1 on")
         if mode not in _BETTER:
@@ -193,7 +195,7 @@ class PyTorchCallback:
                 try:
                     numbers[key] = to_number(value() if callable(value) else value)
                 except NotANumber as error:
-                    out.refuse("value", f"{call}: {key!r}: {error}. It was left out", error)
+                    out.refuse("value", f"{call}: {key!r}: {error}. It was left out", error, about=str(key))
         return numbers
 
     def _beats_the_best(self, metrics: Mapping[str, int | float]) -> bool:

@@ -23,7 +23,7 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
-from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, to_int64, to_number, to_text
+from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, StorageError
 from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
@@ -227,7 +227,7 @@ def init(
     start_options = _checked_options(options)
     params = as_mapping({} if config is None else config)
     if params is None:
-        raise ConfigurationError("config", brief(config), "must be names with values")
+        raise ConfigurationError("config", shown_in_error(config), "must be names with values")
     _check_resume(resume, project, name)
     transport = start_options.pop("transport", None)
     if not isinstance(transport, Transport):
@@ -379,7 +379,7 @@ def _leaves(mapping: Mapping[Any, Any], above: str, level: int) -> Iterator[tupl
 
 def _running(call: str) -> Run:
     if _current is None:
-        raise ConfigurationError("trackio", call, "no run has been started", "Call init() first")
+        raise ConfigurationError("run", None, f"{call}: no run has been started", "Call init() first")
     return _current
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from xtrack_protocol.decode.text import escape
+from xtrack_protocol.ir.lifecycle import ErrorInfo
 
 Align: TypeAlias = Literal["left", "right"]
 
@@ -29,6 +30,11 @@ _CODES: Final = {
 }
 
 ELLIPSIS: Final = "…"
+
+
+def error_text(error: ErrorInfo) -> str:
+    """Return an error's kind and what it says, either of which may be empty; nothing is escaped."""
+    return ": ".join(filter(None, (error.type, error.message)))
 
 
 @attrs.frozen

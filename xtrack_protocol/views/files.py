@@ -24,6 +24,8 @@ def replaced(name: str | Path, *, force: bool = False, cure: str = "remove it fi
         raise StorageError(f"{name}: is no file that can be replaced. Choose another name")
     if path.exists() and not force:
         raise StorageError(f"{name}: is there already. Choose another name, or {cure}")
+    if not path.parent.is_dir():
+        raise StorageError(f"{name}: there is no folder {path.parent}")
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     try:
         try:

@@ -13,6 +13,7 @@ from xtrack_protocol.decode.text import duration_text, free_as_json, json_line, 
 from xtrack_protocol.decode.text import escape as on_one_line
 from xtrack_protocol.runs import MetricSummary, RunState
 from xtrack_protocol.storage import Storage
+from xtrack_protocol.views.cells import error_text
 from xtrack_protocol.views.curves import curve_of, read_curve
 from xtrack_protocol.views.svg import sparkline_svg
 
@@ -62,8 +63,7 @@ def run_html(store: Storage, state: RunState) -> str:
     if state.note:
         parts.append(f"<div>{_text(state.note, 120)}</div>")
     if state.error is not None:
-        said = f"{state.error.type}: {state.error.message}" if state.error.type else state.error.message
-        parts.append(f'<div style="color:{_COLOURS["failed"]}">{_text(said, 120)}</div>')
+        parts.append(f'<div style="color:{_COLOURS["failed"]}">{_text(error_text(state.error), 120)}</div>')
     if state.tags:
         chips = " ".join(
             f'<span style="border:1px solid currentColor;border-radius:8px;padding:0 6px;{_FAINT}">'

@@ -50,8 +50,8 @@ def open_runs(
     ``store``: its URL (``local:``, ``sqlite:///runs.db``), or a store that is open and stays so; default XTRACK_STORE,
     else the spools under XTRACK_DIR. ``name``: with ``*`` and ``?`` a pattern. ``tags`` must all match. Times: from
     ``started_after`` on, up to and without ``started_before``; without a time zone they are this machine's.
-    Raises ConfigurationError for a status or an order that there isn't, and like StorageError for a store that can't be
-    opened.
+    Raises ConfigurationError for a status or an order that there isn't and a time that is none, and like StorageError
+    for a store that can't be opened.
     """
     statuses = (status,) if isinstance(status, str) else tuple(status)
     for setting, value, known in (*(("status", one, RunStatus) for one in statuses), ("order", order, Order)):
@@ -63,8 +63,8 @@ def open_runs(
         name=name,
         tags=tags or {},
         parent=parent,
-        started_after_us=_microseconds(started_after),
-        started_before_us=_microseconds(started_before),
+        started_after_us=_microseconds("started_after", started_after),
+        started_before_us=_microseconds("started_before", started_before),
         limit=limit,
         order=order,
     )
@@ -72,8 +72,12 @@ def open_runs(
     return Runs(source, source.store.search_runs(query))
 
 
-def _microseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)
+def _microseconds(setting: str, moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime):
+        raise ConfigurationError(setting, moment, "must be a datetime", "Of a text: datetime.fromisoformat(text)")
+    return round(moment.timestamp() * 1_000_000)
 
 
 class _Source:
