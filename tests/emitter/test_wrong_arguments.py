@@ -6,13 +6,14 @@ A row is a method, the arguments of a good call, and of each argument values tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from emitter_values import Hostile, HostileAttributes, HostileMapping
 
-from xtrack_protocol.emitter import Run
-from xtrack_protocol.errors import RunEnded
+from xtrack_protocol.emitter import Run, Tracker
+from xtrack_protocol.errors import ConfigurationError, RunEnded
 from xtrack_protocol.ir import LogEntry, Metric, MetricBatch, RunEnd
 from xtrack_protocol.wire import decode
 
@@ -298,3 +299,14 @@ def test_metrics_are_what_was_logged(strict: Any) -> None:
     for size in range(600):  # more contexts than are remembered
         strict.run.log_metric("loss", 0.5, batch_size=size)
         assert strict.last.context.batch_size == size
+
+
+def test_a_run_whose_start_strict_mode_refuses_is_not_left_open(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TypeError, match="names with values"):
+        Tracker.start_run(run_id="params", strict=True, params=5)
+    monkeypatch.setenv("XTRACK_SIGNALS", "TERM=end")
+    with ThreadPoolExecutor() as pool, pytest.raises(ConfigurationError, match="only the main thread"):
+        pool.submit(Tracker.start_run, run_id="signals", strict=True).result()
+    for run_id, kind in (("params", "TypeError"), ("signals", "ConfigurationError")):
+        state = spool.state(run_id)
+        assert (state.status, state.error.type) == ("failed", kind)

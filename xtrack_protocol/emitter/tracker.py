@@ -177,13 +177,17 @@ class Tracker:
             start_time_us=start_us,
         )
         exits.watch(run)
-        for number, action in settings.signals:
-            run.on_signal(number, action)
-        if is_told_of:
-            again = ", resumed" if resumed else ""
-            say(f"tracking run {identity.run_id}{f' ({to_text(name)})' if name else ''} to {opened.address}{again}")
-        if params is not None:
-            run.log_params(params)
+        try:
+            for number, action in settings.signals:
+                run.on_signal(number, action)
+            if is_told_of:
+                again = ", resumed" if resumed else ""
+                say(f"tracking run {identity.run_id}{f' ({to_text(name)})' if name else ''} to {opened.address}{again}")
+            if params is not None:
+                run.log_params(params)
+        except BaseException as error:  # in strict mode, or Ctrl-C: nobody else has the run to end it
+            run.end_at_exit(error, None)
+            raise
         out.dated_us = None
         return run
 

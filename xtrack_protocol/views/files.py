@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xtrack_protocol.errors import StorageError
+from xtrack_protocol.errors import StorageError, XTrackError
 
 
 @contextmanager
@@ -32,6 +32,8 @@ def replaced(name: str | Path, *, force: bool = False, cure: str = "remove it fi
             temporary.touch()
             yield temporary
             temporary.replace(path)
+        except XTrackError:  # of a spool, say: it names what couldn't be read
+            raise
         except OSError as error:  # its file name, if any, is the temporary one
             raise StorageError(f"{name}: can't be written: {error.strerror or error}") from error
     finally:
