@@ -247,8 +247,8 @@ def test_export_never_writes_over_the_store_or_what_is_no_file(xtrack, store, tm
         ("--csv", "folder", "folder: is a folder. Name a file in it"),
         ("--sqlite", "", ".: is a folder. Name a file in it"),
         ("--jsonl", "pipe", "pipe: is no file that can be replaced. Choose another name"),
-        ("--csv", "none/a.csv", "none/a.csv: can't be written: No such file or directory"),
-        ("--sqlite", "none/a.db", "none/a.db: can't be written: No such file or directory"),
+        ("--csv", "none/a.csv", "none/a.csv: there is no folder none"),
+        ("--sqlite", "none/a.db", "none/a.db: there is no folder none"),
     ):
         done = xtrack("export", "good-1", kind, path, "--force", "--store", store)
         assert (done.code, done.err) == (1, f"xtrack: error: {said}\n")

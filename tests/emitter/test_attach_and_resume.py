@@ -84,8 +84,9 @@ def test_a_text_for_resume_is_refused(spool: Any, resume: Any) -> None:
 def test_what_numpy_says_of_resume_counts(spool: Any) -> None:
     """As in ``resume=steps_done > 0``."""
     finished()
-    assert not Tracker.start_run(run_id="r", resume=np.int64(0) > 0).resumed
-    assert Tracker.start_run(run_id="r", resume=np.int64(5) > 0).resumed
+    for steps_done in (0, 5):
+        with Tracker.start_run(run_id="r", resume=np.int64(steps_done) > 0) as run:
+            assert run.resumed is (steps_done > 0)
 
 
 def test_resume_without_a_run_id_is_told(spool: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +95,7 @@ def test_resume_without_a_run_id_is_told(spool: Any, capsys: pytest.CaptureFixtu
     assert not run.resumed
     told = f"warning: resume: no run_id says which run to go on with; {run.run_id} starts anew"
     assert told in capsys.readouterr().err
+    run.end()
 
 
 def test_no_resume(spool: Any) -> None:
