@@ -29,6 +29,10 @@ SHORT = "Metric(self._run_id, key, value, step)"
 NAMED = '            name = check.name("log_metric: key", key)\n'
 SENT = "                self._seq = seq  # as in _send\n"
 NAN = "            if type(value) is float and value - value != 0.0:\n                return\n"
+TELLING = (
+    '        if not self._tell(kind, text, about) and kind != "ended":  # threads may go on for a while after the end\n'
+    "            with self._warning:\n                self._untold += 1\n"
+)
 BATCH = "        if isinstance(payload, MetricBatch):\n            parts"
 TOO_LARGE = '            return self.refuse("size", f"{type(payload).__name__} is larger'
 
@@ -168,8 +172,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (STREAM, "        if self._strict:\n            self._raised = error or ValueError(text)\n",
          "        self._seq += 1\n        if self._strict:\n            self._raised = error or ValueError(text)\n"),
     ),
-    "emitter-refuses-in-silence": ((STREAM, "        self.warn(kind, text)\n        return False\n",
-    "        return False\n"),),
+    "emitter-refuses-in-silence": ((STREAM, TELLING, ""),),
     "emitter-warns-each-time": ((STREAM, "due = count == 0 or now - last >= _WARN_SECONDS", "due = True"),),
     "emitter-raises-on-nonsense": (
         (STREAM, "        if self._strict:\n            self._raised = error or ValueError(text)\n",
