@@ -15,13 +15,13 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 import attrs
 import click
 
 from xtrack_protocol.cli._output import remark, value_text
+from xtrack_protocol.cli._runs import did_you_mean, near
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.storage.answers import name_matches
 
@@ -211,8 +211,8 @@ def tell_absent(states: Sequence[RunState], operands: Sequence[Operand]) -> None
     for operand in dict.fromkeys(operands):
         if states and operand.part != "own" and all(operand.of(state) is None for state in states):
             there = {name for state in states for name in (*state.metrics, *state.params)}
-            close = get_close_matches(operand.name, sorted(there), n=3)
-            cure = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            close = near(operand.name, sorted(there))
+            cure = f". {did_you_mean(close)}" if close else ""
             remark(f"xtrack: none of these runs has {operand.text!r}{cure}")
 
 
