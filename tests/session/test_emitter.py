@@ -63,7 +63,7 @@ from xtrack_protocol.session import (
     Welcomed,
     WindowOpened,
 )
-from xtrack_protocol.wire import FrameDecoder, decode, encode_frame, frame_payload
+from xtrack_protocol.wire import FrameDecoder, decode, encode, encode_frame, frame_payload
 
 
 def seqs(data: bytes) -> list[int]:
@@ -247,6 +247,146 @@ def test_events_go_upwards_from_the_cursor() -> None:
     assert seqs(sent) == [6, 7, 11]
     assert said(sent)[2] == Skip("run-1", STREAM.session_id, 8, 10, "disk full")
     assert session.receive(ack_frame(11), NOW) == [Acked(STREAM, 11)]
+    assert session.unacked_events == 0
+
+
+def offer_many(session: EmitterSession, first: int, last: int, payloads: dict[int, bytes] | None = None) -> int:
+    """Offer events at once; those of ``payloads`` in place of the usual ones."""
+    given = [(payloads or {}).get(seq, event_payload(seq)) for seq in range(first, last + 1)]
+    return session.offer_many(STREAM, first, given)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> list[tuple[str, int]]:
+    return draw(
+        st.lists(
+            st.tuples(st.sampled_from(["offer", "skip", "ack", "refuse", "rewind", "send"]), st.integers(1, 12)),
+            max_size=30,
+        )
+    )
+
+
+@given(
+    exchanges(),
+    st.none() | st.integers(1, 12),
+    st.none() | st.integers(200, 4000),
+    st.sampled_from([300, 2000, 2**20]),
+    st.sampled_from(["json", "msgpack"]),
+    st.sets(st.integers(1, 60)),
+)
+def test_many_at_once_are_as_one_at_a_time(
+    steps: list[tuple[str, int]],
+    events: int | None,
+    size: int | None,
+    output_max: int,
+    codec: str,
+    in_messagepack: set[int],
+) -> None:
+    """The same bytes, the same window, whatever is acked or refused in between, and in whichever codec it was kept."""
+
+    def payload(seq: int) -> bytes:
+        kept = event_payload(seq)
+        return encode(decode(kept), "msgpack") if seq in in_messagepack else kept
+
+    one, many = (EmitterSession(Hello([1], ["msgpack", "json"]), output_max=output_max) for _ in range(2))
+    for session in (one, many):
+        session.start(NOW)
+        session.receive(welcome_frame(events, size, codec=codec), NOW)
+        session.open_stream(STREAM, NOW)
+        session.receive(ack_frame(0), NOW)
+        session.data_to_send()
+    acked = 0
+    for what, number in steps:
+        position = one.position(STREAM)
+        match what:
+            case "offer":
+                batch = [payload(seq) for seq in range(position + 1, position + number + 1)]
+                taken = 0
+                while taken < number and one.offer(STREAM, position + 1 + taken, batch[taken]):
+                    taken += 1
+                begun = 0
+                while begun < number:
+                    begun += many.offer_many(STREAM, position + 1 + begun, batch[begun:])
+                    if begun == number or not many.offer(STREAM, position + 1 + begun, batch[begun]):
+                        break  # else it was refused before, and is skipped
+                    begun += 1
+                assert (begun, many.position(STREAM)) == (taken, one.position(STREAM))
+            case "skip":
+                assert one.skip(STREAM, position + 1, position + number) == many.skip(
+                    STREAM, position + 1, position + number
+                )
+            case "ack" | "refuse" | "rewind":
+                acked = max(0, acked - number) if what == "rewind" else min(acked + number, position)
+                rejected = [(acked, "invalid")] if what == "refuse" and acked else []
+                frame = ack_frame(acked, rejected=rejected)
+                assert one.receive(frame, NOW) == many.receive(frame, NOW)
+            case _:
+                assert one.data_to_send() == many.data_to_send()
+        assert one.unacked_events == many.unacked_events
+        assert one.output_size == many.output_size
+    assert one.data_to_send() == many.data_to_send()
+
+
+def test_many_at_once_end_before_what_is_for_the_caller_to_decide() -> None:
+    session = opened(max_frame=65_536)
+    large = event_payload(3) + b" " * 65_536
+    assert offer_many(session, 1, 5, {3: large}) == 2
+    assert offer_many(session, 3, 5, {3: large}) == 0
+    assert session.skip(STREAM, 3, 3, "too large")
+    assert offer_many(session, 4, 5) == 2
+    session.receive(ack_frame(2, rejected=[(5, "invalid")]), NOW)
+    session.receive(ack_frame(0), NOW)  # a collector that begins anew
+    assert offer_many(session, 1, 7, {3: event_payload(3)}) == 4
+    assert offer_many(session, 5, 7) == 0, "refused before"
+    assert seqs(session.data_to_send()) == [1, 2, 4, 5, 1, 2, 3, 4]
+
+
+def test_many_at_once_keep_the_order_and_the_state() -> None:
+    session = opened(cursor=5)
+    for wrong in (1, 5, 7):
+        with pytest.raises(LocalSessionError, match="6 comes next"):
+            offer_many(session, wrong, wrong + 2)
+    assert session.offer_many(STREAM, 6, []) == 0
+    with pytest.raises(LocalSessionError, match="isn't opened"):
+        session.offer_many(OTHER, 1, [event_payload(1)])
+    with pytest.raises(LocalSessionError, match="a payload of 0 bytes"):
+        offer_many(session, 6, 8, {7: b""})
+    assert session.position(STREAM) == 6, "what came before it was taken"
+    session.receive(ack_frame(6, status="error", error="the store is full"), NOW)
+    assert offer_many(session, 7, 9) == 0
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_many_at_once_in_the_codec_of_the_connection(codec: str) -> None:
+    """Whichever the spool keeps them in."""
+    session = EmitterSession(Hello([1], ["msgpack", "json"]))
+    session.start(NOW)
+    session.receive(welcome_frame(codec=codec), NOW)
+    session.open_stream(STREAM, NOW)
+    session.receive(ack_frame(0), NOW)
+    session.data_to_send()
+    packed = encode(decode(event_payload(2)), "msgpack")
+    assert offer_many(session, 1, 3, {2: packed}) == 3
+    sent = FrameDecoder(codec=codec).feed(session.data_to_send())
+    assert [frame.envelope for frame in sent] == [decode(event_payload(seq)) for seq in (1, 2, 3)]
+    if codec == "json":
+        assert all(frame.raw.startswith(b"{") for frame in sent)
+
+
+def test_many_at_once_to_a_plain_peer() -> None:
+    session = emitter_in(S.PLAIN)
+    assert offer_many(session, 1, 3) == 3
+    assert seqs(session.data_to_send()) == [1, 2, 3]
+
+
+def test_an_ack_in_the_midst_of_many() -> None:
+    session = opened(events=4)
+    assert offer_many(session, 1, 3) == 3
+    assert offer_many(session, 4, 6) == 1
+    session.receive(ack_frame(2), NOW)
+    assert session.unacked_events == 2
+    assert offer_many(session, 5, 9) == 2
+    session.receive(ack_frame(6), NOW)
     assert session.unacked_events == 0
 
 

@@ -123,6 +123,34 @@ def test_a_finished_stream_with_records_of_all_sizes(tmp_path):
     assert feed.is_finished
 
 
+def test_what_is_read_already_is_given_at_once(tmp_path):
+    """Up to what isn't plainly the next event: a declared loss, damage, the end."""
+    writer = StreamWriter(tmp_path, STREAM)
+    for seq in (1, 2, 3, 4, 5, 6, 7, 8):
+        writer.append(seq, payload(seq))
+    writer.append(12, payload(12))
+    writer.close()
+    damage(tmp_path, 6)
+    feed = StreamFeed(tmp_path, STREAM)
+    assert feed.ahead(10) == [], "nothing was read yet"
+    assert take(feed, 1) == [1]
+    assert feed.ahead(2) == [payload(2), payload(3)]
+    assert feed.ahead(10) == [payload(seq) for seq in (2, 3, 4, 5)]
+    feed.pass_by(0)
+    assert feed.position == 2
+    feed.pass_by(3)
+    assert feed.position == 5
+    assert feed.ahead(10) == [payload(5)]
+    feed.pass_by(1)
+    assert feed.ahead(10) == []
+    hole = feed.next()
+    assert (hole.first, hole.last) == (6, 6)
+    assert feed.ahead(10) == [payload(7), payload(8)]
+    feed.pass_by(2)
+    assert feed.ahead(10) == []
+    assert take(feed) == [(9, 11), 12]
+
+
 def test_no_stream_at_all(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         feed = StreamFeed(folder, STREAM)

@@ -212,6 +212,18 @@ class SpoolAndFeed(RuleBasedStateMachine):
             self.take(item)
             assert self.feed.position == self.position > before
 
+    @rule(most=st.integers(1, 30), part=st.floats(0, 1))
+    def read_ahead(self, most, part):
+        """What is read already, of which some is used."""
+        found = self.feed.ahead(most)
+        assert len(found) <= most
+        assert found == self.feed.ahead(most), "it stays before them"
+        used = int(part * len(found))
+        for payload in found[:used]:
+            self.take(Event(self.position, payload))
+        self.feed.pass_by(used)
+        assert self.feed.position == self.position
+
     @rule(where=st.floats(0, 1))
     def seek(self, where):
         self.position = 1 + int(where * self.seq)

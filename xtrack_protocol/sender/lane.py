@@ -148,6 +148,9 @@ class Lane:
         taken, plain = 0, session.state is ConnectionState.PLAIN
         while taken < most:
             position = session.position(self.stream)
+            if not plain and (count := self._put_many(session, position + 1, most - taken)):
+                taken += count
+                continue
             item = self._item_after(position)
             if item is None or not self._put(session, item, position + 1):
                 break
@@ -155,6 +158,19 @@ class Lane:
             if plain:
                 self._plain.append((written + session.output_size, session.position(self.stream)))
         return taken
+
+    def _put_many(self, session: EmitterSession, seq: int, most: int) -> int:
+        """Offer what is read already and plainly comes next; return how many events were taken."""
+        if self._next != seq or self._peeked is not None or self.refused:
+            return 0
+        try:
+            count = session.offer_many(self.stream, seq, self.feed.ahead(most))
+        except DecodeError:  # told, and dealt with, one at a time
+            count = session.position(self.stream) - seq + 1
+        self.feed.pass_by(count)
+        self._next += count
+        self._sent = max(self._sent, self._next - 1)
+        return count
 
     def _item_after(self, position: int) -> Event | Hole | None:
         """Return the event or hole that holds the seq behind ``position``; None: not there yet."""

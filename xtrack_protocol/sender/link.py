@@ -45,12 +45,12 @@ BATCH_BYTES: Final = 64 * 1024
 """Bytes that are handed to the kernel at once."""
 LINGER_SECONDS: Final = (0.02, 0.5)
 """The shortest and the longest time that an event waits for others to go with it. Nothing waits behind a pause."""
-LINGER_FACTOR: Final = 300.0
+LINGER_FACTOR: Final = 1000.0
 """How much longer than a batch takes to be put together the next one is waited for: a wake-up costs a training on the
 same cores more than the events do."""
 SETTLE_SECONDS: Final = 1.0
 """Seconds that a plain connection must have lived on before what was sent on it counts as sent."""
-SLICE_EVENTS: Final = 128
+SLICE_EVENTS: Final = 512
 """Events that are read and framed between two looks at whether the training wants the interpreter."""
 REST_FACTOR: Final = 3.0
 """How much longer than it has worked a sender leaves the interpreter to the training, unless somebody waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import attrs
 
@@ -26,8 +27,8 @@ class Outgoing:
     """The last seq that was sent or skipped, from the cursor on."""
     highest: int = 0
     """The highest seq that this connection has ever sent, skipped, or had named as cursor."""
-    on_their_way: deque[tuple[int, int]] = attrs.field(factory=deque)
-    """Seq and size of the events that are sent and not acked."""
+    on_their_way: deque[tuple[int, Sequence[int]]] = attrs.field(factory=deque)
+    """The events that are sent and not acked, as they were sent together: the first one's seq, and their sizes."""
     refused: RangeSet = attrs.field(factory=RangeSet)
     told_cursor: bool = False
     """Whether the peer has named the cursor: until then it may be any."""
@@ -65,23 +66,27 @@ class Window:
     events: int = 0
     bytes: int = 0
 
-    def has_room(self, size: int) -> bool:
-        """Whether one more event of ``size`` bytes may be sent; one may always be on its way."""
-        if not self.events:
+    def has_room(self, size: int, events: int = 1) -> bool:
+        """Whether that many more events of ``size`` bytes in all may be sent; one may always be on its way."""
+        if not self.events and events == 1:
             return True
-        return (self.max_events is None or self.events < self.max_events) and (
+        return (self.max_events is None or self.events + events <= self.max_events) and (
             self.max_bytes is None or self.bytes + size <= self.max_bytes
         )
 
-    def add(self, entry: Outgoing, seq: int, size: int) -> None:
-        """Take in an event that is sent."""
-        entry.on_their_way.append((seq, size))
-        self.events += 1
-        self.bytes += size
+    def add(self, entry: Outgoing, first: int, sizes: Sequence[int]) -> None:
+        """Take in events that are sent, from the seq ``first`` on."""
+        entry.on_their_way.append((first, sizes))
+        self.events += len(sizes)
+        self.bytes += sum(sizes)
 
     def forget(self, entry: Outgoing, upto: float = math.inf) -> None:
         """Take out the events of a stream up to the seq ``upto``."""
         waiting = entry.on_their_way
         while waiting and waiting[0][0] <= upto:
-            self.events -= 1
-            self.bytes -= waiting.popleft()[1]
+            first, sizes = waiting.popleft()
+            gone = sizes if first + len(sizes) - 1 <= upto else sizes[: int(upto) - first + 1]
+            if gone is not sizes:
+                waiting.appendleft((first + len(gone), sizes[len(gone) :]))
+            self.events -= len(gone)
+            self.bytes -= sum(gone)

@@ -9,6 +9,8 @@ connection takes a new session.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Final
 
 from xtrack_protocol.errors import LocalSessionError
 from xtrack_protocol.ir import (
@@ -77,9 +79,11 @@ from xtrack_protocol.wire import (
     frame_payload,
 )
 from xtrack_protocol.wire.codec import transcode
+from xtrack_protocol.wire.framing import PREFIX
 
 _S = ConnectionState
 _T = StreamState
+_BRACE: Final = ord("{")
 
 FINAL_CODES = frozenset({"fenced", "forbidden"})
 """The errors of an ack after which a stream isn't sent on this connection any more. spec: CTL-3.11"""
@@ -211,10 +215,51 @@ class EmitterSession(Connection[EmitterEvent]):
                 self._put(frame_payload(instead))
         else:
             self._put(frame_payload(transcode(payload, self._codec, self._max_payload)))
-            self._window.add(entry, seq, size)
+            self._window.add(entry, seq, (size,))
         entry.step(StreamInput.EVENT)
         entry.moved_to(seq)
         return True
+
+    def offer_many(self, stream: StreamId, first: int, payloads: Sequence[bytes]) -> int:
+        """Send events of consecutive seqs, ``first`` that of the first one, as :meth:`offer` does one at a time; return
+        how many were taken, from the first on.
+
+        It also ends before one that is larger than ``max_payload``, or was refused: what to do with it is for the
+        caller to say. Raises as ``offer`` does, DecodeError too; then the ones before it were taken: see ``position``.
+        """
+        self._step(Input.SEND, "offer_many")
+        entry = self._entry("offer_many", stream)
+        if entry.state is not _T.OPEN:
+            return 0
+        self._check_next("offer_many", entry, first)
+        sizes = [len(payload) for payload in payloads]
+        total = sum(sizes)
+        framed = total + len(sizes) * PREFIX.size
+        if not (
+            sizes
+            and self._state is _S.ACTIVE
+            and self._codec == "json"
+            and not entry.refused
+            and min(sizes) > 0
+            and max(sizes) <= self._max_payload
+            and self._window.has_room(total, len(sizes))
+            and self._out_size + framed <= self._output_max
+            and all(payload[0] == _BRACE for payload in payloads)
+        ):
+            return self._offer_each(stream, first, payloads)
+        self._out += map(frame_payload, payloads)
+        self._out_size += framed
+        self._window.add(entry, first, sizes)
+        entry.step(StreamInput.EVENT)
+        entry.moved_to(first + len(sizes) - 1)
+        return len(sizes)
+
+    def _offer_each(self, stream: StreamId, first: int, payloads: Sequence[bytes]) -> int:
+        refused = self._streams[stream].refused
+        for seq, payload in enumerate(payloads, first):
+            if seq in refused or len(payload) > self._max_payload or not self.offer(stream, seq, payload):
+                return seq - first
+        return len(payloads)
 
     def skip(self, stream: StreamId, first: int, last: int, reason: str = "") -> bool:
         """Declare that the seqs ``first`` to ``last`` will never come; return whether that was taken.

@@ -129,6 +129,29 @@ class StreamFeed:
             self._next = found.last + 1
         return found
 
+    def ahead(self, most: int) -> list[bytes]:
+        """Return the payloads of up to ``most`` events that are read already, from ``position`` on; stay before them.
+
+        None at all: what comes next isn't at hand, or no event; ``next`` finds it.
+        """
+        part, seq = self._only, self._next
+        found: list[bytes] = []
+        if part is not None:
+            for item in part.items[part.index : part.index + most]:
+                if type(item) is not Record or item.seq != seq:
+                    break
+                found.append(item.payload)
+                seq += 1
+        return found
+
+    def pass_by(self, count: int) -> None:
+        """Go on behind as many of the events that ``ahead`` has returned."""
+        part = self._only
+        if part is not None and count:
+            part.index += count
+            part.damage = None
+            self._next += count
+
     def close(self) -> None:
         """Release the files. Whoever goes on all the same opens them again."""
         self._restart()
