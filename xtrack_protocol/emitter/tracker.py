@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,7 +39,8 @@ _bound: Final[dict[int, _Binding]] = {}
 """By process, which call of start_run has taken XTRACK_RUN_ID or the launcher's job, and the run it came to. A dict,
 for its setdefault is atomic without a lock, which a fork might find held."""
 
-_warned_of: Final[set[str]] = set()
+_warned_of: Final[dict[str, object]] = {}
+"""What this process has been warned of; a dict as above."""
 
 _loaded_ns: Final = exits.LOADED_NS
 
@@ -182,8 +184,8 @@ class Tracker:
         )
         exits.watch(run)
         try:
-            for number, action in settings.signals:
-                run.on_signal(number, action)
+            if settings.signals:
+                _ask_for_signals(run, out, settings, is_strict=is_strict)
             if is_told_of:
                 again = ", resumed" if resumed else ""
                 say(f"tracking run {identity.run_id}{f' ({to_text(name)})' if name else ''} to {opened.address}{again}")
@@ -334,11 +336,31 @@ def _worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> 
     return checked_id("worker_id", worker_id, may_be_empty=True)
 
 
+def _ask_for_signals(run: Run, out: StreamEmitter, settings: Settings, *, is_strict: bool) -> None:
+    """Have the signals of XTRACK_SIGNALS come to the run. Outside of the main thread, where none can be asked for, each
+    run counts that and the first one tells it: a server that starts its runs in threads has as many as requests.
+    """
+    if is_strict or threading.current_thread() is threading.main_thread():
+        for number, action in settings.signals:
+            run.on_signal(number, action)
+        return
+    text = (
+        "XTRACK_SIGNALS is not obeyed by runs that are started outside of the main thread, where Python allows no "
+        f"handlers; {run.run_id} is the first one. Start them there, or unset it; this is told once"
+    )
+    out.warn("signals", text, quietly=not _is_news("XTRACK_SIGNALS"))
+
+
 def _warn(text: str) -> None:
     """Warn, once, of what was found before there is a stream to warn through."""
-    if text not in _warned_of:
-        _warned_of.add(text)
+    if _is_news(text):
         say(f"warning: {text}")
+
+
+def _is_news(matter: str) -> bool:
+    """Whether this process is to be told of it for the first time."""
+    mark = object()
+    return _warned_of.setdefault(matter, mark) is mark
 
 
 def _checked_or_none(name: str, text: Any) -> str | None:
