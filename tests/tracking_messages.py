@@ -30,6 +30,28 @@ def script(code: str, **variables: str) -> Callable[[Path], str]:
     return run
 
 
+def twice(folder: Path) -> str:
+    """Start a run while another process logs to it, and return what the second one said."""
+    first = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import xtrack_protocol as x; x.start_run(run_id='r'); print('begun', flush=True); input()",
+        ],
+        cwd=folder,
+        env={**os.environ, **environment(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "begun\n"
+        return script("import xtrack_protocol as x; x.start_run(run_id='r')")(folder)
+    finally:
+        first.communicate("\n", timeout=60)
+
+
 TRACKING: dict[str, Callable[[Path], str]] = {
     "with_start_time: moment=...: is no time in seconds since the Unix epoch. ...": script(
         "import time, xtrack_protocol as x; x.Tracker.build().with_start_time(time.time() * 1000)"
@@ -51,6 +73,7 @@ TRACKING: dict[str, Callable[[Path], str]] = {
         x.Tracker.attach("r").set_terminated("FAILED")
         """
     ),
+    "warning: run ...: another process is logging to it, too, ... Give one another run id; ...": twice,
     "warning: a listener failed: ... (... so far)": script(
         "import xtrack_protocol as x; x.listen(on_end=lambda event: 1 / 0); x.start_run()"
     ),

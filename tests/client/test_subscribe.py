@@ -56,6 +56,7 @@ def test_from_a_cursor_and_from_now_on(server: CollectorServer) -> None:
         assert live.position == 11
         worker.metrics(1)
         assert next(live).position == 12, "a subscription that timed out can be asked again"
+        assert not live.timed_out, "it tells how the last wait went"
 
 
 def test_a_run_that_is_not_there_yet(server: CollectorServer) -> None:

@@ -73,7 +73,6 @@ def test_duplicates_are_not_told_again(collector):
     collector.push_frames(frames(events))
     with collector.subscribe("r", timeout=0.2, poll=0.05) as subscription:
         assert len(list(subscription)) == 12
-        subscription.timed_out = False
         collector.push_frames(frames(events))
         assert list(subscription) == []
         assert subscription.timed_out
@@ -85,6 +84,32 @@ def test_time_out(collector):
         assert list(subscription) == []
     assert subscription.timed_out
     assert time.monotonic() - before < 2
+
+
+def test_a_subscription_that_timed_out_can_be_asked_again(collector):
+    with collector.subscribe("r", until_end=True, timeout=0.05, poll=0.01) as subscription:
+        assert list(subscription) == []
+        assert subscription.timed_out
+        collector.push_event(start())
+        assert next(subscription).envelope.meta.seq == 1
+        assert not subscription.timed_out, "it tells how the last wait went"
+        assert list(subscription) == []
+        assert subscription.timed_out
+        collector.push_frames(frames(a_run(1)[1:]))
+        assert [stored.envelope.meta.seq for stored in subscription] == [2, 3]
+        assert not subscription.timed_out, "the run's end ended it"
+
+
+def test_an_async_one_that_timed_out_can_be_asked_again(collector):
+    async def main():
+        async with collector.subscribe_async("r", timeout=0.05, poll=0.01) as subscription:
+            assert [stored async for stored in subscription] == []
+            assert subscription.timed_out
+            collector.push_event(start())
+            assert (await subscription.__anext__()).envelope.meta.seq == 1
+            return subscription
+
+    assert not asyncio.run(main()).timed_out
 
 
 def test_closing_from_another_thread_ends_it(collector):

@@ -310,6 +310,12 @@ def _(folder: Path) -> str:
     "warning: on_signal failed: ConfigurationError: signal='...': only the main thread can ask for signals. ...",
 )
 def _(folder: Path) -> str:
+    code = "import threading as t, xtrack_protocol as x\nt = t.Thread(target=x.start_run().on_signal, args=(15,))"
+    return python(folder, f"{code}\nt.start()\nt.join()")
+
+
+@row("warning: XTRACK_SIGNALS is not obeyed by runs that are started outside of the main thread, ...")
+def _(folder: Path) -> str:
     code = "import threading, xtrack_protocol as x\nt = threading.Thread(target=x.start_run)\nt.start()\nt.join()"
     return python(folder, code, XTRACK_SIGNALS="TERM=end")
 

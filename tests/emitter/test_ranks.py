@@ -58,7 +58,7 @@ PMI_OF_SRUN = {**SRUN, "PMI_RANK": "1", "PMI_SIZE": "2", "PMI_JOBID": "4.0"}
 def unbound(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process had started no run yet, and had warned of nothing."""
     monkeypatch.setattr(tracker, "_bound", {})
-    monkeypatch.setattr(tracker, "_warned_of", set())
+    monkeypatch.setattr(tracker, "_warned_of", {})
 
 
 def set_all(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:

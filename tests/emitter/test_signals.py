@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,41 @@ def test_wrong_variables(spool: Any) -> None:
         with pytest.raises(ConfigurationError, match="XTRACK_SIGNALS"):
             load_settings({"XTRACK_SIGNALS": value})
     assert load_settings({"XTRACK_SIGNALS": "TERM=end,"}).signals == (("TERM", "end"),)
+
+
+def test_by_the_environment_in_other_threads(spool: Any, script: Any) -> None:
+    """A server starts a run for each request, each in a thread: it is told once, and each run counts it."""
+    done = script(
+        """
+        import signal, threading
+        import xtrack_protocol as xtrack
+        before = signal.getsignal(signal.SIGTERM)
+        def serve(number):
+            with xtrack.start_run(run_id=f"r{number}") as run:
+                counted.append(run.stats().warnings)
+        counted = []
+        threads = [threading.Thread(target=serve, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert counted == [{"signals": 1}] * 8, counted
+        assert signal.getsignal(signal.SIGTERM) is before
+        with xtrack.start_run(run_id="main") as run:
+            assert signal.getsignal(signal.SIGTERM) is not before
+            assert run.stats().warnings == {}
+        """,
+        XTRACK_SIGNALS="TERM=end,USR1=stop",
+    )
+    assert done.returncode == 0, done.stderr
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("xtrack: warning: XTRACK_SIGNALS is not obeyed by runs that are started outside of the main")
+
+
+def test_by_the_environment_in_another_thread_in_strict_mode(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTRACK_SIGNALS", "TERM=end")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match="only the main thread"):
+        pool.submit(Tracker.start_run, run_id="r", strict=True).result()
 
 
 def test_a_command_for_a_callback(spool: Any) -> None:

@@ -558,6 +558,39 @@ def test_where_no_process_can_be_started_python_alone_is_captured(script: Script
 
 
 @posix
+def test_where_no_thread_can_be_started_python_alone_is_captured(script: Script, tmp_path: Path) -> None:
+    """As at a limit of processes. The descriptors are what they were, and nothing of the attempt is left open."""
+    done = script(
+        """
+        import os, threading
+        import xtrack_protocol as xtrack
+        from xtrack_protocol.integrations.capture import capture_output
+        start = threading.Thread.start
+        def refuse(thread):
+            if thread.name == "xtrack-output":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+        threading.Thread.start = refuse
+        def opened():
+            return os.fstat(1).st_ino, os.fstat(2).st_ino, len(os.listdir("/dev/fd"))
+        with xtrack.start_run(quiet=True) as run:
+            before = opened()
+            capture = capture_output(run, descriptors=True)
+            assert opened() == before
+            os.system("echo below")
+            print("still")
+            capture.stop()
+        """,
+        XTRACK_DIR=str(tmp_path / "home"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "below\nstill\n"
+    assert "warning: stdout and stderr can't be captured below Python, only what Python writes: " in done.stderr
+    assert "can't start new thread" in done.stderr
+    assert kept(tmp_path / "home") == ["still"]
+
+
+@posix
 def test_a_closed_pipe_is_told_to_who_writes(script: Script, tmp_path: Path) -> None:
     """As ``python train.py | head -1``: the writer gets its BrokenPipeError, and is not left writing into nothing."""
     code = with_descriptors(

@@ -28,6 +28,7 @@ else:
     from lightning.pytorch.loggers import CSVLogger
 import torch
 from torch.utils.data import DataLoader, TensorDataset
+from xtrack_protocol.collector import send_command
 from xtrack_protocol.integrations.lightning import XTrackCallback, XTrackLogger
 
 class Linear(pl.LightningModule):
@@ -44,6 +45,10 @@ class Linear(pl.LightningModule):
         if what and what != "test" and self.current_epoch == 1 and index == 1 and self.global_rank == rank:
             if what == "raise":
                 raise ValueError(f"rank {rank} has had enough")
+            if what == "command":
+                (answer,) = send_command(None, tracking.logger.run_id, "stop", timeout=20)
+                print("answer:", answer.status, answer.message, flush=True)
+                return self.loss_of(batch)
             os.kill(os.getpid(), getattr(signal, what))
         loss = self.loss_of(batch)
         self.log("train_loss", loss, on_step=True, on_epoch=True)
@@ -86,7 +91,13 @@ logger = getattr(tracking, "logger", tracking)
 assert not trainer.is_global_zero or logger.run_id
 if trainer.is_global_zero:
     with open("said.json", "w") as file:
-        json.dump({"best": best.best_model_path, "score": best.best_model_score.item()}, file)
+        json.dump(
+            {
+                "best": best.best_model_path, "score": best.best_model_score.item(),
+                "steps": trainer.global_step, "epochs": trainer.current_epoch,
+            },
+            file,
+        )
 trainer.validate(model, data, verbose=False)
 trainer.test(model, data, verbose=False)
 """
@@ -192,6 +203,50 @@ def test_a_killed_training_goes_on(workshop: Any) -> None:
     whole.folder.mkdir()
     train(whole)
     assert resumed_metrics == by_us(whole)
+
+
+def test_a_stop_command_ends_the_training(workshop: Any) -> None:
+    """After the batch in which it came, as an early stop: the second one of the second epoch's twelve."""
+    printed = train(workshop, callback=True, what="command")
+    assert "answer: ok the training ends after this batch\n" in printed
+    said = json.loads(workshop.folder.joinpath("said.json").read_text())
+    assert said["steps"] == 12 + 2
+    assert (workshop.state().status, workshop.state().error) == ("completed", None)
+
+
+def test_a_stop_command_outside_of_a_training(workshop: Any) -> None:
+    """To a run that the script has started: before ``fit``, and after one that an exception has ended."""
+    outside = """
+answers = []
+def ask():
+    (answer,) = send_command(None, run.run_id, "stop", timeout=20)
+    print("answer:", answer.status, answer.message, flush=True)
+class Failing(pl.Callback):
+    def setup(self, trainer, module, stage):
+        ask()
+    def on_train_batch_end(self, *_):
+        raise ValueError("had enough")
+import xtrack_protocol
+with xtrack_protocol.start_run(run_id="given") as run:
+    callbacks = [XTrackCallback(run=run), Failing()]
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=callbacks)
+    try:
+        trainer.fit(Linear(), data)
+    except ValueError:
+        ask()
+"""
+    head, _, _ = TRAIN.partition("kind = XTrackCallback")
+    printed = workshop.python(workshop.write(head + outside), "{}")
+    assert printed.count("answer: error RuntimeError: nothing is being trained now\n") == 2
+
+
+def test_a_stop_command_where_several_processes_train(workshop: Any) -> None:
+    """It reaches one of them, which would stop alone while the others wait for it."""
+    printed = train(workshop, callback=True, what="command", trainer=DDP)
+    assert "answer: error RuntimeError: 2 processes train here" in printed
+    said = json.loads(workshop.folder.joinpath("said.json").read_text())
+    assert said["steps"] == 3 * 6
+    assert workshop.state().status == "completed"
 
 
 def test_a_test_that_fails(workshop: Any) -> None:

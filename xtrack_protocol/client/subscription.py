@@ -60,8 +60,9 @@ class RemoteSubscription:
     with growing waits, and goes on behind the last event; ``trouble`` is told of each failure.
 
     Iteration ends when ``close`` is called (from any thread), when the run is deleted (``is_deleted``), when no event
-    came for ``timeout`` seconds (``timed_out``), or, with ``until_end``, when the run has ended and all its events were
-    given out. Where ``timeout`` runs out without a connection, what broke it is raised.
+    came for ``timeout`` seconds (``timed_out`` tells it of the last wait; one that timed out may be asked again), or,
+    with ``until_end``, when the run has ended and all its events were given out. Where ``timeout`` runs out without a
+    connection, what broke it is raised.
     """
 
     def __init__(

@@ -179,8 +179,9 @@ class Subscription(_Reader):
     """A run's events as an iterator: first what the store has after the cursor, then what comes, each once.
 
     Iteration ends when the subscription is closed, when the run is deleted, when no event came for ``timeout`` seconds
-    (``timed_out`` tells), or, with ``until_end``, when the run has ended and everything has been given out. ``close``
-    may be called from any thread; everything else belongs to one.
+    (``timed_out`` tells it of the last wait; one that timed out may be asked again), or, with ``until_end``, when the
+    run has ended and everything has been given out. ``close`` may be called from any thread; everything else belongs
+    to one.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class Subscription(_Reader):
         return self
 
     def __next__(self) -> StoredEvent:
+        self.timed_out = False
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._closed:
             event = self._take()
@@ -269,6 +271,7 @@ class AsyncSubscription(_Reader):
         if self._wake is None:
             self._wake = asyncio.Event()
             self._loop = asyncio.get_running_loop()
+        self.timed_out = False
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._closed:
             event = self._take()

@@ -48,8 +48,8 @@ def _session(run_dir: Path, stream: StreamId) -> tuple[int, bool] | None:
     if not paths:
         return None
     try:
-        first = next(_events(paths[0], b""), None)
-        ends = list(_events(paths[-1], b'"run_end"'))
+        first = next(events_of(paths[0], b""), None)
+        ends = list(events_of(paths[-1], b'"run_end"'))
     except (SpoolError, DecodeError):
         return None  # whoever reads its events will say so
     if first is None or (isinstance(first.payload, RunStart) and first.payload.sub):
@@ -58,7 +58,7 @@ def _session(run_dir: Path, stream: StreamId) -> tuple[int, bool] | None:
     return first.meta.timestamp_us, is_completed
 
 
-def _events(path: Path, part: bytes) -> Iterator[Envelope]:
+def events_of(path: Path, part: bytes) -> Iterator[Envelope]:
     """Yield the events of a segment whose payload has ``part`` in it."""
     segment = open_segment(path)
     if segment is None:

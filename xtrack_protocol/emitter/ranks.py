@@ -222,12 +222,19 @@ def _launcher(names: tuple[str, ...]) -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         while pid > 1 and _has_any(pid, names):
-            pid = int(_stat(pid)[1])
+            pid = parent_of(pid)
         started = _stat(pid)[19]
     except (OSError, ValueError, IndexError):
         return None
     host = os.uname().nodename
     return f"{host.split('.')[0]}-{_digest(host, boot, str(pid), started)}"
+
+
+def parent_of(pid: int) -> int:
+    """Return the process that started another, or has it now; 0 above the first one. Raises OSError where no system
+    tells, and ValueError or IndexError where it tells something else.
+    """
+    return int(_stat(pid)[1])
 
 
 def _stat(pid: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 
 from xtrack_protocol._value import Value
 from xtrack_protocol.emitter import exits
+from xtrack_protocol.emitter.checks import Guard
 from xtrack_protocol.emitter.ranks import Rank, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
@@ -37,7 +39,8 @@ _bound: Final[dict[int, _Binding]] = {}
 """By process, which call of start_run has taken XTRACK_RUN_ID or the launcher's job, and the run it came to. A dict,
 for its setdefault is atomic without a lock, which a fork might find held."""
 
-_warned_of: Final[set[str]] = set()
+_warned_of: Final[dict[str, object]] = {}
+"""What this process has been warned of; a dict as above."""
 
 _loaded_ns: Final = exits.LOADED_NS
 
@@ -142,9 +145,12 @@ class Tracker:
         if size is None and worker_id is None and settings.worker_id is None:
             size = _size_of_launch(identity.rank)
         resumed = _earlier_sessions(identity, worker, opened)
+        stream = StreamId(identity.run_id, worker, new_session_id())
+        if is_strict and _is_written_twice(opened, stream):
+            raise ConfigurationError("run_id", stream.run_id, *_written_twice(stream))
         out = stream_class(
             opened,
-            StreamId(identity.run_id, worker, new_session_id()),
+            stream,
             additive=_knows_additive_events(opened, settings),
             strict=is_strict,
             attachments=_attachments(opened, identity.run_id, settings),
@@ -178,11 +184,14 @@ class Tracker:
         )
         exits.watch(run)
         try:
-            for number, action in settings.signals:
-                run.on_signal(number, action)
+            if settings.signals:
+                _ask_for_signals(run, out, settings, is_strict=is_strict)
             if is_told_of:
                 again = ", resumed" if resumed else ""
                 say(f"tracking run {identity.run_id}{f' ({to_text(name)})' if name else ''} to {opened.address}{again}")
+            with Guard(out, "start_run"):  # only now: of two that start at once, one at least finds the other
+                if _is_written_twice(opened, stream):
+                    out.warn("writers", "run {}: {}. {}".format(stream.run_id, *_written_twice(stream)))
             if params is not None:
                 run.log_params(params)
         except BaseException as error:  # in strict mode, or Ctrl-C: nobody else has the run to end it
@@ -327,11 +336,31 @@ def _worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> 
     return checked_id("worker_id", worker_id, may_be_empty=True)
 
 
+def _ask_for_signals(run: Run, out: StreamEmitter, settings: Settings, *, is_strict: bool) -> None:
+    """Have the signals of XTRACK_SIGNALS come to the run. Outside of the main thread, where none can be asked for, each
+    run counts that and the first one tells it: a server that starts its runs in threads has as many as requests.
+    """
+    if is_strict or threading.current_thread() is threading.main_thread():
+        for number, action in settings.signals:
+            run.on_signal(number, action)
+        return
+    text = (
+        "XTRACK_SIGNALS is not obeyed by runs that are started outside of the main thread, where Python allows no "
+        f"handlers; {run.run_id} is the first one. Start them there, or unset it; this is told once"
+    )
+    out.warn("signals", text, quietly=not _is_news("XTRACK_SIGNALS"))
+
+
 def _warn(text: str) -> None:
     """Warn, once, of what was found before there is a stream to warn through."""
-    if text not in _warned_of:
-        _warned_of.add(text)
+    if _is_news(text):
         say(f"warning: {text}")
+
+
+def _is_news(matter: str) -> bool:
+    """Whether this process is to be told of it for the first time."""
+    mark = object()
+    return _warned_of.setdefault(matter, mark) is mark
 
 
 def _checked_or_none(name: str, text: Any) -> str | None:
@@ -422,6 +451,33 @@ def _earlier_sessions(identity: _Identity, worker: str, transport: Transport) ->
             if identity.resume or stream.worker_id == worker or (is_again and _is_older_than_us(run_dir, stream))
         }
     )
+
+
+def _is_written_twice(transport: Transport, stream: StreamId) -> bool:
+    """Whether another process logs to the run as the same worker, though nobody has declared that. It costs a look
+    into the run's folder, and more only where another session of the run is alive.
+    """
+    spool = _spool_of(transport)
+    if spool is None:
+        return False
+    run_dir = spool.run_dir(stream.run_id)
+    own = lock_path(run_dir, stream.session_id)
+    try:
+        held = [path for path in run_dir.iterdir() if path.suffix == own.suffix and path != own and is_locked(path)]
+    except FileNotFoundError:  # nobody has begun it
+        return False
+    if not held:
+        return False
+    from xtrack_protocol.emitter.writers import is_written_twice
+
+    return is_written_twice(run_dir, stream.worker_id, held)
+
+
+def _written_twice(stream: StreamId) -> tuple[str, str]:
+    """Return what is wrong, and the cure."""
+    as_worker = f" as worker {stream.worker_id}" if stream.worker_id else ""
+    problem = f"another process is logging to it{as_worker}, too, and the points of both are mixed"
+    return problem, "Give one another run id; or each a worker id (XTRACK_WORKER_ID), where they are workers of one run"
 
 
 def _is_over(run_dir: Path, stream: StreamId, *, is_asked_for: bool) -> bool:

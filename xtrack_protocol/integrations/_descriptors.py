@@ -37,11 +37,11 @@ class Descriptors:
         flush_all()
         with contextlib.ExitStack() as opened:
             self._open(opened)
-        self._thread = threading.Thread(target=self._read, name="xtrack-output", daemon=True)
-        self._thread.start()
 
     def _open(self, opened: contextlib.ExitStack) -> None:
-        """Start the process, then put the new descriptors in place: nothing has changed where it can't be started."""
+        """Start the process and the thread, then put the new descriptors in place: where one of the two can't be
+        started, nothing has changed.
+        """
 
         def later_closed(fd: int) -> int:
             opened.callback(os.close, fd)
@@ -75,6 +75,11 @@ class Descriptors:
                 )
             if done.returncode:
                 raise OSError(f"{command[0]} ended with {done.returncode}")
+            self._thread = threading.Thread(target=self._read, name="xtrack-output", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # a limit of threads or of memory; the process ends with the pipes
+                raise OSError(f"the thread that reads the copy: {error}") from error
             failed.pop_all()
         for fd, end in writing.items():
             os.dup2(end, fd)

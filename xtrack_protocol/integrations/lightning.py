@@ -27,6 +27,7 @@ from xtrack_protocol.errors import ConfigurationError, XTrackError
 from xtrack_protocol.integrations import _ranks
 from xtrack_protocol.integrations._phases import log_by_phase
 from xtrack_protocol.integrations._run import guard
+from xtrack_protocol.integrations._training import Requests
 from xtrack_protocol.spool.layout import safe_name
 
 _PACKAGES: Final = ("lightning.pytorch", "pytorch_lightning")
@@ -247,7 +248,8 @@ class XTrackCallback(_CallbackBase):
     """Tracks a run beside other loggers, and tells what the trainer is doing and how far it is.
 
     It adds an :class:`XTrackLogger` made with the same arguments to the trainer's loggers; where the trainer has one
-    already, it tells that one's run. As all loggers, it does nothing in a ``fast_dev_run``.
+    already, it tells that one's run. A ``stop`` command ends ``fit`` after its batch; not where several processes
+    train. As all loggers, it does nothing in a ``fast_dev_run``.
     """
 
     def __init__(
@@ -257,6 +259,8 @@ class XTrackCallback(_CallbackBase):
         self.logger = XTrackLogger(name, run=run, all_ranks=all_ranks, **start_options)
         """What tracks the run; its ``run_id`` names it."""
         self._is_on = False
+        self._requests = Requests({"stop": "the training ends after this batch"})
+        self._listening_to: str | None = None
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -268,11 +272,28 @@ class XTrackCallback(_CallbackBase):
             trainer.loggers = [*trainer.loggers, self.logger]
         else:
             self.logger = present
-        _ = self.logger.experiment  # starts the run on all ranks at the same time
+        run = self.logger._open()  # noqa: SLF001 - of this module. It starts the run on all ranks at the same time
+        if run is not None and run.session_id != self._listening_to:
+            self._listening_to = run.session_id  # not the run, which can't be pickled as callbacks are
+            self._requests.listen(run)
 
     @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._requests.begin(trainer.world_size)
         self._tell("training", progress=_progress(trainer, 0))
+
+    @override
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._requests.take("stop"):
+            trainer.should_stop = True
+
+    @override
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._requests.end()
+
+    @override
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._requests.end()
 
     @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
