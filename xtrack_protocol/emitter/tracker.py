@@ -129,7 +129,7 @@ class Tracker:
         settings = settings or load_settings()
         is_strict = settings.strict if strict is None else strict
         rank = find_rank(warn=_warn)
-        worker = _worker_of(worker_id, settings, rank)
+        worker = worker_of(worker_id, settings, rank)
         experiment = _checked_or_none("experiment_id", experiment_id or settings.experiment)
         size = _whole_or_none("world_size", settings.world_size if world_size is None else world_size, least=1)
         rewind = _whole_or_none("rewind_to", rewind_to)
@@ -152,7 +152,10 @@ class Tracker:
         out.dated_us = start_us
         is_told_of = not (settings.quiet if quiet is None else quiet) and worker in {"", "0"}
         if identity.resume and not resumed and isinstance(opened, LocalTransport):
-            out.warn("resume", _nothing_to_resume(identity, run_id or settings.resume_run_id or settings.run_id))
+            named = run_id or settings.resume_run_id or settings.run_id
+            problem = _nothing_to_resume(identity, worker, named, SpoolDir(opened.root))
+            if problem:
+                out.warn("resume", problem)
         _send_start(
             out,
             RunStart(
@@ -206,7 +209,7 @@ class Tracker:
         """
         settings = settings or load_settings()
         run_id = checked_id("run_id", run_id)
-        worker = _worker_of(worker_id, settings, find_rank(warn=_warn))
+        worker = worker_of(worker_id, settings, find_rank(warn=_warn))
         opened = _open(transport, settings)
         # What a collector elsewhere has isn't known here.
         spool = _spool_of(opened) if opened.name == LocalTransport.name else None
@@ -320,8 +323,8 @@ def checked_id(name: str, text: Any, *, may_be_empty: bool = False) -> str:
     return to_text(text)
 
 
-def _worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> str:
-    """Return the worker id: as given, else by XTRACK_WORKER_ID, else the rank in the launch. spec: EMT-7.1"""
+def worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> str:
+    """Return a worker's id: as given, else by XTRACK_WORKER_ID, else the rank in the launch. spec: EMT-7.1"""
     if worker_id is None:
         worker_id = settings.worker_id or (str(rank.index) if rank else "")
     return checked_id("worker_id", worker_id, may_be_empty=True)
@@ -362,10 +365,19 @@ def _checked_resume(resume: Any) -> bool | None:
     return None if resume is None else bool(resume)
 
 
-def _nothing_to_resume(identity: _Identity, named: str | None) -> str:
+def _nothing_to_resume(identity: _Identity, worker: str, named: str | None, spool: SpoolDir) -> str | None:
+    """Return why a run that was to go on doesn't; None where it does: other workers of it have begun already."""
     if named is None and not identity.is_launch:  # the id is a new one, of which nobody can know anything
         return f"resume: no run_id says which run to go on with; {identity.run_id} starts anew"
-    return f"there is nothing of run {identity.run_id} here to resume; it starts anew"
+    alive = {stream.worker_id for stream in streams_of(spool.run_dir(identity.run_id))}  # else it would go on with them
+    if not alive:
+        return f"there is nothing of run {identity.run_id} here to resume; it starts anew"
+    if worker in alive:
+        return (
+            f"run {identity.run_id} hasn't ended: a session of this worker is open still, "
+            "and the new one goes beside it"
+        )
+    return None
 
 
 def _tags(tags: Any) -> dict[str, str]:

@@ -12,7 +12,7 @@ It needs no trackio and no server. A project is an experiment, a group the tag `
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
@@ -23,12 +23,15 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
+from xtrack_protocol.emitter.tracker import checked_id, worker_of
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, StorageError
 from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.settings import load_settings
+from xtrack_protocol.spool.layout import SpoolDir, lock_path
+from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.storage import RunQuery, Storage, open_store
 from xtrack_protocol.transport import LocalTransport, Transport, open_transport
 
@@ -132,8 +135,8 @@ class Run:
         if not isinstance(value, (str, list, tuple)):
             self.xtrack_run._out.warn(  # noqa: SLF001 - ours
                 "trackio",
-                f"log: {key!r} is a {type(value).__name__}, which is no number; what its text says of it was kept as a "
-                "log event. For a file there is log_artifact()",
+                f"log: {key!r} is of type {type(value).__name__}, which is no number; what its text says of it was "
+                "kept as a log event. For a file there is log_artifact()",
             )
         text = to_text(value) if isinstance(value, str) else brief(value, 200)
         self.xtrack_run.log(f"{key}: {text}", logger="trackio", step=step, key=key, value=value)
@@ -229,11 +232,15 @@ def init(
     if params is None:
         raise ConfigurationError("config", shown_in_error(config), "must be names with values")
     _check_resume(resume, project, name)
+    name = None if name is None else to_text(name)
+    settings = load_settings()
     transport = start_options.pop("transport", None)
     if not isinstance(transport, Transport):
-        settings = load_settings()
         transport = open_transport(transport or settings.transport, settings)
-    found, last_step = _find(transport, project, name) if name is not None and resume != "never" else (None, None)
+    found, last_step = None, None
+    if name is not None and resume != "never":
+        worker = worker_of(start_options.get("worker_id"), settings, find_rank())
+        found, last_step = _find(transport, project, name, worker)
     if found is None and resume == "must":
         raise ConfigurationError(
             "resume",
@@ -283,8 +290,7 @@ def _check_resume(resume: Any, project: Any, name: Any) -> None:
     modes = get_args(ResumeMode)
     if resume not in modes:
         raise ConfigurationError("resume", resume, f"must be one of {', '.join(modes)}")
-    if not isinstance(project, str) or not project:
-        raise ConfigurationError("project", project, "must be a text that isn't empty")
+    checked_id("project", project)
     if name is None and resume == "must":
         raise ConfigurationError("resume", resume, "which run? Give its name")
 
@@ -296,32 +302,47 @@ def _whereabouts(transport: Transport) -> str:
     return f"in the spool {transport.root}{asked}"
 
 
-def _spool(transport: Transport) -> Storage | None:
-    return open_store(f"local:{transport.root}") if isinstance(transport, LocalTransport) else None
+def _spool(transport: LocalTransport) -> Storage:
+    return open_store(f"local:{transport.root}")
 
 
-def _find(transport: Transport, project: str, name: str) -> tuple[RunState | None, int | None]:
-    """Return the newest run of that name, and its last step. Raises StorageError where the spool can't be read."""
-    store = _spool(transport)
-    if store is None:
+def _find(transport: Transport, project: str, name: str, worker: str) -> tuple[RunState | None, int | None]:
+    """Return the newest run of that name, and the last step before this worker goes on with it. Raises StorageError
+    where the spool can't be read.
+    """
+    if not isinstance(transport, LocalTransport):
         return None, None
-    with store:
+    with _spool(transport) as store:
         runs = store.search_runs(RunQuery(experiment=project, name=name))  # where * and ? stand for others, too
         found = next((state for state in runs if state.name == name), None)
-        return found, None if found is None else _last_step(store, found)
+        if found is None:
+            return None, None
+        folder = SpoolDir(transport.root).run_dir(found.run_id)
+        begun = {
+            stream.session_id
+            for stream in (summary.stream for summary in found.streams)
+            if stream.worker_id != worker and is_locked(lock_path(folder, stream.session_id))
+        }
+        return found, _last_step(store, found, begun)
 
 
-def _last_step(store: Storage, state: RunState) -> int | None:
-    """Return the highest step of a run, rewound ones and system metrics left out."""
+def _last_step(store: Storage, state: RunState, begun: Collection[str]) -> int | None:
+    """Return the highest step of a run, rewound ones and system metrics left out.
+
+    ``begun``: sessions that don't count: of this launch's other workers, which are on their way already.
+    """
     steps: list[int] = []
     for key, metric in state.metrics.items():
         if key.startswith(SYSTEM):
             continue
-        last = metric.tail[-1].step if metric.tail else None
-        if last is None:  # points without a step come last, and there may be many
+        last = metric.tail[-1].step if metric.tail and not begun else None
+        if last is not None:
+            steps.append(last)
+        elif not begun:  # points without a step come last, and there may be many
             steps += store.get_series(state.run_id, key).steps[-1:]
         else:
-            steps.append(last)
+            points = store.get_metrics(state.run_id, key)
+            steps += [point.step for point in points if point.step is not None and point.session_id not in begun]
     return max(steps, default=None)
 
 
@@ -332,11 +353,10 @@ def _new_name(transport: Transport, project: str) -> str | None:
     rank = find_rank()
     if rank is not None and rank.index:
         return None
+    if not isinstance(transport, LocalTransport):
+        return None
     try:
-        store = _spool(transport)
-        if store is None:
-            return None
-        with store:
+        with _spool(transport) as store:
             names = [state.name for state in store.search_runs(RunQuery(experiment=project))]
     except (StorageError, OSError) as error:
         say(f"warning: trackio.init: the run has no name, for those of its project can't be read: {error}")
