@@ -279,6 +279,46 @@ def test_ranks_begin_at_the_same_step_when_they_resume(launch, runs):
     assert (state.status, state.workers, state.metrics["loss"].count) == ("completed", ("0", "1", "2"), 21)
 
 
+REQUEUED = (
+    "import os, sys; import xtrack_protocol.integrations.trackio as trackio\n"
+    "trackio.init(project='p', name=sys.argv[1] if sys.argv[1:] else None)\n"
+    "for value in range(3): trackio.log({'loss': value})\n"
+    "os._exit(1)\n"
+)
+
+
+@pytest.mark.parametrize("name", [[], ["n"]])
+def test_a_requeued_job_goes_on_with_its_steps_and_its_name(name, points, runs):
+    for variables in ({"XTRACK_RESUME": "auto"}, {"XTRACK_RESUME": "auto"}, {"XTRACK_RESUME_RUN_ID": "job"}):
+        environ = os.environ | {"XTRACK_RUN_ID": "job"} | variables
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", REQUEUED, *name], env=environ, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert "warning" not in done.stderr
+    assert points("loss", "job") == [(step, step % 3) for step in range(9)]
+    assert [state.name for state in runs()] == ["n" if name else "run-1"]
+
+
+def test_processes_that_share_a_run_begin_at_the_first_step(points, runs):
+    environ = os.environ | {"XTRACK_RUN_ID": "job"}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", REQUEUED], env=environ, capture_output=True)
+    assert [step for step, _ in points("loss", "job")] == [0, 0, 1, 1, 2, 2]
+    assert [state.name for state in runs()] == ["run-1"]
+
+
+def test_a_second_run_of_a_resumed_job_is_new(monkeypatch, points, runs):
+    monkeypatch.setattr("xtrack_protocol.emitter.tracker._bound", {})
+    monkeypatch.setenv("XTRACK_RUN_ID", "job")
+    monkeypatch.setenv("XTRACK_RESUME", "auto")
+    for _ in range(2):
+        with trackio.init(project="p", strict=True) as run:
+            run.log({"loss": 1.0})
+    assert [(state.name, state.parent_run_id) for state in runs()] == [("run-1", None), ("run-2", "job")]
+    assert points("loss", run.id) == [(0, 1.0)]
+
+
 def test_a_run_that_another_process_still_tracks(points, capsys):
     other = subprocess.Popen(
         [sys.executable, "-c", RANKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

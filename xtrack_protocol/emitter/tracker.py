@@ -60,6 +60,19 @@ def run_of_launch() -> str | None:
     return None if binding is None else binding.run_id
 
 
+def next_run_id(worker: str, transport: Transport, settings: Settings) -> str | None:
+    """Return the run that the next start_run without a run id comes to, as far as variables or a launcher name it."""
+    if run_of_launch() is not None:
+        return None
+    bound = settings.resume_run_id or settings.run_id
+    rank = find_rank()
+    if bound or rank is None or rank.job is None:
+        return bound
+    from xtrack_protocol.emitter.launch import launch_run_id
+
+    return launch_run_id(rank.job, worker, _spool_of(transport), is_again=rank.is_again)
+
+
 class _Identity(Value, frozen=True):
     """``rank``: the place in the launch whose other ranks come to the same run; None where they may not.
 

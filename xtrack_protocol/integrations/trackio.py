@@ -12,7 +12,7 @@ It needs no trackio and no server. A project is an experiment, a group the tag `
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args
@@ -23,9 +23,9 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
-from xtrack_protocol.emitter.tracker import checked_id, worker_of
+from xtrack_protocol.emitter.tracker import checked_id, next_run_id, worker_of
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
-from xtrack_protocol.errors import ConfigurationError, StorageError
+from xtrack_protocol.errors import ConfigurationError, RunNotFound, StorageError
 from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
 from xtrack_protocol.runs import RunState
@@ -221,9 +221,10 @@ def init(
     """Start a run of a project, or go on with the one of that name; return it. One that is still open is finished.
 
     ``name``: default ``run-N``. ``group``: a tag. ``config``: the params, a mapping, dataclass or argparse's namespace.
-    ``resume`` goes on at the step after the last one. The run is looked for in this machine's spool (XTRACK_DIR), also
-    where it is sent to a collector; the newest of several. ``options``: ``transport``, ``tags``, ``strict``, ``quiet``,
-    ``worker_id``, ``world_size`` and ``parent_run_id`` of ``Tracker.start_run``; trackio's others are warned of once.
+    ``resume`` goes on at the step after the last one; so does a run that XTRACK_RESUME=auto goes on with. The run is
+    looked for in this machine's spool (XTRACK_DIR), also where it is sent to a collector; the newest of several.
+    ``options``: ``transport``, ``tags``, ``strict``, ``quiet``, ``worker_id``, ``world_size`` and ``parent_run_id`` of
+    ``Tracker.start_run``; trackio's others are warned of once.
     Raises ConfigurationError for a run that must be there and isn't, and as ``Tracker.start_run``.
     """
     global _current
@@ -237,9 +238,9 @@ def init(
     transport = start_options.pop("transport", None)
     if not isinstance(transport, Transport):
         transport = open_transport(transport or settings.transport, settings)
+    worker = worker_of(start_options.get("worker_id"), settings, find_rank())
     found, last_step = None, None
     if name is not None and resume != "never":
-        worker = worker_of(start_options.get("worker_id"), settings, find_rank())
         found, last_step = _find(transport, project, name, worker)
     if found is None and resume == "must":
         raise ConfigurationError(
@@ -248,8 +249,11 @@ def init(
             f"there is no run {name!r} of project {project!r} {_whereabouts(transport)}",
             'With resume="allow" it would be started',
         )
+    bound = None
+    if found is None:  # a requeued job, perhaps, whose script knows nothing of resuming
+        bound, last_step = _find_bound(next_run_id(worker, transport, settings), transport, worker)
     if name is None:
-        name = _new_name(transport, project)
+        name = (None if bound is None else bound.name) or _new_name(transport, project)
     if _current is not None:
         _current.finish()
     run = current.start_run(
@@ -263,11 +267,14 @@ def init(
     )
     if group is not None:
         run.set_tag(GROUP_TAG, group)
-    if found is not None and any(stream.shipped for stream in found.streams):
+    if found is None and not run.resumed:
+        last_step = None
+    earlier = bound if found is None and (run.resumed or settings.resume == "auto") else found
+    if earlier is not None and any(stream.shipped for stream in earlier.streams):
         run._out.warn(  # noqa: SLF001 - ours
             "trackio",
-            f"a part of {name!r} is kept by a collector alone, so that its last step may not be known here: "
-            f"log() goes on at {0 if last_step is None else last_step + 1}. Give log() the steps yourself",
+            f"a part of {name or run.run_id!r} is kept by a collector alone, so that its last step may not be known "
+            f"here: log() goes on at {0 if last_step is None else last_step + 1}. Give log() the steps yourself",
         )
     step = 0 if last_step is None else last_step + 1
     _current = Run(run, project=project, name=name, group=group, config=params, step=step)
@@ -315,22 +322,34 @@ def _find(transport: Transport, project: str, name: str, worker: str) -> tuple[R
     with _spool(transport) as store:
         runs = store.search_runs(RunQuery(experiment=project, name=name))  # where * and ? stand for others, too
         found = next((state for state in runs if state.name == name), None)
-        if found is None:
-            return None, None
-        folder = SpoolDir(transport.root).run_dir(found.run_id)
-        begun = {
-            stream.session_id
-            for stream in (summary.stream for summary in found.streams)
-            if stream.worker_id != worker and is_locked(lock_path(folder, stream.session_id))
-        }
-        return found, _last_step(store, found, begun)
+        return found, None if found is None else _last_step(store, found, transport, worker)
 
 
-def _last_step(store: Storage, state: RunState, begun: Collection[str]) -> int | None:
-    """Return the highest step of a run, rewound ones and system metrics left out.
+def _find_bound(run_id: str | None, transport: Transport, worker: str) -> tuple[RunState | None, int | None]:
+    """Return a run that a variable or a launcher names, if it is there, and its last step as :func:`_find`."""
+    if run_id is None or not isinstance(transport, LocalTransport):
+        return None, None
+    try:
+        with _spool(transport) as store:
+            bound = store.get_run(run_id)
+            return bound, _last_step(store, bound, transport, worker)
+    except RunNotFound:
+        return None, None
+    except (StorageError, OSError) as error:
+        say(f"warning: trackio.init: log() goes on at 0, for the steps of {run_id} can't be read: {error}")
+        return None, None
 
-    ``begun``: sessions that don't count: of this launch's other workers, which are on their way already.
+
+def _last_step(store: Storage, state: RunState, transport: LocalTransport, worker: str) -> int | None:
+    """Return the highest step of a run, rewound ones and system metrics left out, and what this launch's other workers
+    have logged, which are on their way already.
     """
+    folder = SpoolDir(transport.root).run_dir(state.run_id)
+    begun = {
+        stream.session_id
+        for stream in (summary.stream for summary in state.streams)
+        if stream.worker_id != worker and is_locked(lock_path(folder, stream.session_id))
+    }
     steps: list[int] = []
     for key, metric in state.metrics.items():
         if key.startswith(SYSTEM):
