@@ -150,7 +150,7 @@ class Tracker:
         texts = _tags(tags)
         wanted = _checked_resume(resume)
         parent = _checked_or_none("parent_run_id", parent_run_id)
-        opened = _open(transport, settings)
+        opened = open_given(transport, settings)
         identity = _identify(run_id, parent, wanted, settings, rank, worker, opened)
         if size is None and worker_id is None and settings.worker_id is None:
             size = _size_of_launch(identity.rank)
@@ -223,7 +223,7 @@ class Tracker:
         settings = settings or load_settings()
         run_id = checked_id("run_id", run_id)
         worker = worker_of(worker_id, settings, find_rank(warn=_warn))
-        opened = _open(transport, settings)
+        opened = open_given(transport, settings)
         # What a collector elsewhere has isn't known here.
         spool = _spool_of(opened) if opened.name == LocalTransport.name else None
         if spool is not None and not streams_of(spool.run_dir(run_id)):
@@ -400,10 +400,19 @@ def _tags(tags: Any) -> dict[str, str]:
     return {to_text(key): to_text(value) for key, value in names.items()}
 
 
-def _open(transport: str | Transport | None, settings: Settings) -> Transport:
+def open_given(transport: str | Transport | None, settings: Settings) -> Transport:
+    """Return the transport of the argument ``transport``, not opened yet; without one, that of the settings.
+
+    Raises ConfigurationError.
+    """
     if isinstance(transport, Transport):
         return transport
-    return open_transport(transport or settings.transport, settings)
+    if not transport:
+        return open_transport(settings.transport, settings)
+    if not isinstance(transport, str):
+        known = "must be a name, as in local, file:run.bin or tcp://HOST:PORT, or a Transport"
+        raise ConfigurationError("transport", shown_in_error(transport), known)
+    return open_transport(transport, settings, where="transport")
 
 
 def _knows_additive_events(transport: Transport, settings: Settings) -> bool:

@@ -23,7 +23,7 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
-from xtrack_protocol.emitter.tracker import checked_id, next_run_id, worker_of
+from xtrack_protocol.emitter.tracker import checked_id, next_run_id, open_given, worker_of
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, StorageError
 from xtrack_protocol.integrations._run import guard
@@ -33,7 +33,7 @@ from xtrack_protocol.settings import load_settings
 from xtrack_protocol.spool.layout import SpoolDir, lock_path
 from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.storage import RunQuery, Storage, open_store
-from xtrack_protocol.transport import LocalTransport, Transport, open_transport
+from xtrack_protocol.transport import LocalTransport, Transport
 
 ResumeMode = Literal["never", "allow", "must"]
 """``never``: a new run. ``must``: the run of that name in the project. ``allow``: that one, else a new one."""
@@ -235,9 +235,7 @@ def init(
     _check_resume(resume, project, name)
     name = None if name is None else to_text(name)
     settings = load_settings()
-    transport = start_options.pop("transport", None)
-    if not isinstance(transport, Transport):
-        transport = open_transport(transport or settings.transport, settings)
+    transport = open_given(start_options.pop("transport", None), settings)
     worker = worker_of(start_options.get("worker_id"), settings, find_rank())
     found, last_step = None, None
     if name is not None and resume != "never":
