@@ -435,6 +435,12 @@ def _(folder: Path) -> str:
     return python(folder, "import xtrack_protocol\nxtrack_protocol.start_run(run_id='run-1', resume=True).end()")
 
 
+@row("warning: run ... hasn't ended: a session of this worker is open still, and the new one goes beside it")
+def _(folder: Path) -> str:
+    script = "import xtrack_protocol as xtrack\n" + "run = xtrack.start_run(run_id='run-1', resume=True)\n" * 2
+    return python(folder, script)
+
+
 @row("warning: a ... was too long and has been cut; its full text is kept as a file")
 def _(folder: Path) -> str:
     return logging(folder, "run.log('x' * 2_000_000)")

@@ -166,6 +166,20 @@ def test_nothing_to_resume_is_told(spool: Any, capsys: pytest.CaptureFixture[str
     run.end()
 
 
+def test_what_is_alive_is_not_resumed(spool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    first = Tracker.start_run(run_id="r", worker_id="0")
+    beside = Tracker.start_run(run_id="r", worker_id="0", resume=True)
+    err = capsys.readouterr().err
+    assert "run r hasn't ended: a session of this worker is open still, and the new one goes beside it" in err
+    assert "nothing of run" not in err
+    another = Tracker.start_run(run_id="r", worker_id="1", resume=True)
+    assert [beside.resumed, another.resumed] == [False, False]
+    assert "warning" not in capsys.readouterr().err, "another worker of a run that has begun"
+    for run in (first, beside, another):
+        run.end()
+    assert spool.state("r").status == "completed"
+
+
 def test_a_launch_of_several_processes_is_no_resume(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """XTRACK_RUN_ID is the launcher's word, for all of its processes."""
     monkeypatch.setenv("XTRACK_RUN_ID", "r")

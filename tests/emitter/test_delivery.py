@@ -13,10 +13,18 @@ from typing import Any
 import pytest
 
 from xtrack_protocol.emitter import Tracker
+from xtrack_protocol.emitter.ending import left_text
 from xtrack_protocol.errors import TransportError
 from xtrack_protocol.ir import LogEntry
 from xtrack_protocol.settings import load_settings
-from xtrack_protocol.transport import LocalTransport, MemoryTransport, NullTransport, Promise, StdioTransport
+from xtrack_protocol.transport import (
+    Delivery,
+    LocalTransport,
+    MemoryTransport,
+    NullTransport,
+    Promise,
+    StdioTransport,
+)
 from xtrack_protocol.wire import FrameDecoder
 
 
@@ -214,6 +222,38 @@ def test_a_full_disk(spool: Any, tmp_path: Path) -> None:
     assert len(lines) < 10
     assert "can't be written" in done.stderr
     assert any(f": {dropped} of " in line for line in lines)
+
+
+def test_what_is_lost_is_not_told_of_as_kept_for_the_collector() -> None:
+    waits = Delivery(address="tcp://there", waiting=20, ship_with="xtrack sync")
+    assert left_text("r", waits, 0) == (
+        "20 events of r have not reached tcp://there. They are kept in the spool; ship them with: xtrack sync"
+    )
+    assert left_text("r", waits, 15) == (
+        "20 events of r have not reached tcp://there. "
+        "Those that are not lost are kept in the spool; ship them with: xtrack sync"
+    )
+    assert not left_text("r", Delivery(address="tcp://there", acked=20), 15)
+
+
+ABSENT = """
+import resource
+from xtrack_protocol.emitter import Tracker
+run = Tracker.start_run(run_id="r", transport="tcp://127.0.0.1:9")
+resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
+for step in range(100):
+    run.log("x" * 2000)
+run.end(timeout=0)
+print(run.stats().dropped)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_lost_events_at_the_end_without_a_collector(spool: Any) -> None:
+    done = subprocess.run([sys.executable, "-c", ABSENT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 50
+    assert "Those that are not lost are kept in the spool" in done.stderr
+    assert "They are kept in the spool" not in done.stderr
 
 
 def test_a_peer_that_knows_the_published_events_only(spool: Any) -> None:

@@ -301,6 +301,15 @@ def test_metrics_are_what_was_logged(strict: Any) -> None:
         assert strict.last.context.batch_size == size
 
 
+@pytest.mark.parametrize("call", [Tracker.start_run, lambda **given: Tracker.attach("r", **given)])
+def test_a_wrong_transport_is_named_as_the_argument_that_it_is(spool: Any, call: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^transport='tcps': no such transport\. Known: local"):
+        call(transport="tcps")
+    with pytest.raises(ConfigurationError, match=r"^transport=7: must be a name, as in local, .*, or a Transport"):
+        call(transport=7)
+    assert spool.streams() == {}
+
+
 def test_a_run_whose_start_strict_mode_refuses_is_not_left_open(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="names with values"):
         Tracker.start_run(run_id="params", strict=True, params=5)

@@ -66,8 +66,11 @@ def test_workers(ml: Path) -> None:
     assert worker({"SM_HOSTS": '["algo-1", "algo-2"]', "SM_CURRENT_HOST": "algo-2"}, ml) == (1, 2)
     config(ml, "resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1", "algo-2", "algo-3"]})
     assert worker({}, ml) == (0, 3)
-    with pytest.raises(ConfigurationError, match="doesn't name this host"):
+    with pytest.raises(ConfigurationError, match=r"^SM_HOSTS=.*doesn't name this host, 'algo-2'"):
         worker({"SM_HOSTS": '["algo-1"]', "SM_CURRENT_HOST": "algo-2"}, ml)
+    config(ml, "resourceconfig", {"current_host": "algo-1"})
+    with pytest.raises(ConfigurationError, match=r"resourceconfig\.json: hosts=None: doesn't name this host, 'algo-1'"):
+        worker({}, ml)
 
 
 def test_a_job(ml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +119,7 @@ def test_what_is_given_wins(ml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(store.get_run("other").params) == ["a"]
 
 
-def test_a_failure(ml: Path) -> None:
+def test_a_failure(ml: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="out of luck"), failure_file(ml):
         raise ValueError("out of luck")
     text = (ml / "output" / "failure").read_text()
@@ -126,6 +129,10 @@ def test_a_failure(ml: Path) -> None:
     assert (ml / "output" / "failure").read_text() == "said \\ud800 by hand"
     (ml / "file").touch()
     assert not write_failure("x", ml / "file")
+    assert not capsys.readouterr().err, "who calls it is told by what it returns"
+    with pytest.raises(ValueError, match="out of luck"), failure_file(ml / "file"):
+        raise ValueError("out of luck")
+    assert f"warning: {ml}/file/output/failure can't be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "fails"), [(0, False), (None, False), (3, True), (["no", "data"], True)])

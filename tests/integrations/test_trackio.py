@@ -109,7 +109,7 @@ def test_nested_and_texts_and_whatever_else(runs, points, capsys):
     assert told["caption"] == (0, "a cat")
     assert told["tokens"] == (0, [1, 2])
     assert told["image"][1].startswith("<object")
-    assert "'image' is a object, which is no number" in (err := capsys.readouterr().err)
+    assert "'image' is of type object, which is no number" in (err := capsys.readouterr().err)
     assert "'none': None is no single number" in err
     assert "caption" not in err
 
@@ -220,6 +220,118 @@ def test_what_cant_be_resumed():
     assert not trackio.init(project="p", name="n", resume="allow").xtrack_run.resumed
 
 
+def test_a_name_that_is_a_number_is_found_again(runs):
+    with trackio.init(project="p", name=7) as run:
+        assert run.name == "7"
+    assert trackio.init(project="p", name=7, resume="must").id == run.id
+    assert len(runs()) == 1
+
+
+# Each rank has a launcher's variables, says where its steps begin, and waits for a line before it ends.
+RANKED = (
+    "import sys; import xtrack_protocol.integrations.trackio as trackio\n"
+    "with trackio.init(project='p', name='n', resume='allow') as run:\n"
+    "    for value in range(3): run.log({'loss': value})\n"
+    "    print(run._next - 3, flush=True); sys.stdin.readline()\n"
+)
+
+
+@pytest.fixture
+def launch():
+    """Start the ranks of a launch, each when the one before it has logged; return where their steps began."""
+
+    def started(size):
+        ranks = []
+        try:
+            for rank in range(size):
+                environ = os.environ | {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+                environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "x", "MASTER_PORT": "29"}
+                ranks.append(
+                    subprocess.Popen(
+                        [sys.executable, "-W", "error", "-c", RANKED],
+                        env=environ,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+                ranks[-1].began = int(ranks[-1].stdout.readline())
+            said = [rank.communicate("\n", timeout=60)[1] for rank in ranks]
+            assert [rank.returncode for rank in ranks] == [0] * size
+            assert not any("warning" in text for text in said)
+            return [rank.began for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+                for pipe in (rank.stdin, rank.stdout, rank.stderr):
+                    pipe.close()
+
+    return started
+
+
+def test_ranks_begin_at_the_same_step_when_they_resume(launch, runs):
+    assert launch(2) == [0, 0]
+    assert launch(2) == [3, 3]
+    assert launch(3) == [6, 6, 6]
+    (state,) = runs()
+    assert (state.status, state.workers, state.metrics["loss"].count) == ("completed", ("0", "1", "2"), 21)
+
+
+REQUEUED = (
+    "import os, sys; import xtrack_protocol.integrations.trackio as trackio\n"
+    "trackio.init(project='p', name=sys.argv[1] if sys.argv[1:] else None)\n"
+    "for value in range(3): trackio.log({'loss': value})\n"
+    "os._exit(1)\n"
+)
+
+
+@pytest.mark.parametrize("name", [[], ["n"]])
+def test_a_requeued_job_goes_on_with_its_steps_and_its_name(name, points, runs):
+    for variables in ({"XTRACK_RESUME": "auto"}, {"XTRACK_RESUME": "auto"}, {"XTRACK_RESUME_RUN_ID": "job"}):
+        environ = os.environ | {"XTRACK_RUN_ID": "job"} | variables
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", REQUEUED, *name], env=environ, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert "warning" not in done.stderr
+    assert points("loss", "job") == [(step, step % 3) for step in range(9)]
+    assert [state.name for state in runs()] == ["n" if name else "run-1"]
+
+
+def test_processes_that_share_a_run_begin_at_the_first_step(points, runs):
+    environ = os.environ | {"XTRACK_RUN_ID": "job"}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", REQUEUED], env=environ, capture_output=True)
+    assert [step for step, _ in points("loss", "job")] == [0, 0, 1, 1, 2, 2]
+    assert [state.name for state in runs()] == ["run-1"]
+
+
+def test_a_second_run_of_a_resumed_job_is_new(monkeypatch, points, runs):
+    monkeypatch.setattr("xtrack_protocol.emitter.tracker._bound", {})
+    monkeypatch.setenv("XTRACK_RUN_ID", "job")
+    monkeypatch.setenv("XTRACK_RESUME", "auto")
+    for _ in range(2):
+        with trackio.init(project="p", strict=True) as run:
+            run.log({"loss": 1.0})
+    assert [(state.name, state.parent_run_id) for state in runs()] == [("run-1", None), ("run-2", "job")]
+    assert points("loss", run.id) == [(0, 1.0)]
+
+
+def test_a_run_that_another_process_still_tracks(points, capsys):
+    other = subprocess.Popen(
+        [sys.executable, "-c", RANKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with other:
+        other.stdout.readline()
+        with trackio.init(project="p", name="n", resume="must") as run:
+            run.log({"loss": 9})
+        other.communicate("\n", timeout=60)
+    assert f"run {run.id} hasn't ended: a session of this worker is open still" in capsys.readouterr().err
+    assert [step for step, _ in points("loss")] == [0, 1, 2, 3]
+
+
 # ------------------------------------------------------------------------------------------ wrong use
 
 
@@ -253,6 +365,8 @@ def test_arguments_of_trackio_that_do_nothing_say_so(capsys):
     for wrong in ("", None, 7):
         with pytest.raises(ConfigurationError, match="project"):
             trackio.init(project=wrong)
+    with pytest.raises(ConfigurationError, match=r"project='xxx.* has 2000 bytes"):
+        trackio.init(project="x" * 2000)
     with pytest.raises(ConfigurationError, match="must be names with values"):
         trackio.init(project="p", config=[1])
     with pytest.raises(ConfigurationError, match="must be names with texts"):

@@ -325,6 +325,6 @@ class LaunchedRun:
         if not delivery.connections:  # it had the whole run to come
             seconds = min(seconds, max(0.0, STRANGER_SECONDS - (time.monotonic() - self._started)))
         wait_for_collector_unless(self._observer, seconds, self._hurry.is_set)
-        left = left_text(self.run_id, self._observer.transport.delivery())
+        left = left_text(self.run_id, self._observer.transport.delivery(), self._observer.stats().dropped)
         if left:
             self.complain(left)

@@ -107,12 +107,16 @@ def wait_for_collector_unless(out: StreamEmitter, seconds: float, given_up: Call
     return acked
 
 
-def left_text(run_id: str, delivery: Delivery | None) -> str:
-    """Return what to tell of events that are in the spool only, with the command that ships them; empty: none are."""
+def left_text(run_id: str, delivery: Delivery | None, dropped: int) -> str:
+    """Return what to tell of events that are in the spool only, with the command that ships them; empty: none are.
+
+    ``dropped``: how many have been lost; what waits may be the declarations of those.
+    """
     if delivery is None or not delivery.waiting:
         return ""
+    kept = "Those that are not lost" if dropped else "They"
     problem = f" ({delivery.problem})" if delivery.problem else ""
     return (
-        f"{delivery.waiting} events of {run_id} have not reached {delivery.address}{problem}. They are kept in the "
-        f"spool; ship them with: {delivery.ship_with}"
+        f"{delivery.waiting} events of {run_id} have not reached {delivery.address}{problem}. {kept} are kept "
+        f"in the spool; ship them with: {delivery.ship_with}"
     )

@@ -249,7 +249,7 @@ class RunLife(NumberLog):
 
     def _say_end(self, status: object) -> None:
         stats = self._out.stats()
-        left = left_text(self._run_id, stats.delivery)
+        left = left_text(self._run_id, stats.delivery, stats.dropped)
         if left:
             say(left)
         if not self._owner:

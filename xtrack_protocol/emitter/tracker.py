@@ -63,6 +63,19 @@ def run_of_launch() -> str | None:
     return None if binding is None else binding.run_id
 
 
+def next_run_id(worker: str, transport: Transport, settings: Settings) -> str | None:
+    """Return the run that the next start_run without a run id comes to, as far as variables or a launcher name it."""
+    if run_of_launch() is not None:
+        return None
+    bound = settings.resume_run_id or settings.run_id
+    rank = find_rank()
+    if bound or rank is None or rank.job is None:
+        return bound
+    from xtrack_protocol.emitter.launch import launch_run_id
+
+    return launch_run_id(rank.job, worker, _spool_of(transport), is_again=rank.is_again)
+
+
 class _Identity(Value, frozen=True):
     """``rank``: the place in the launch whose other ranks come to the same run; None where they may not.
 
@@ -132,7 +145,7 @@ class Tracker:
         settings = settings or load_settings()
         is_strict = settings.strict if strict is None else strict
         rank = find_rank(warn=_warn)
-        worker = _worker_of(worker_id, settings, rank)
+        worker = worker_of(worker_id, settings, rank)
         experiment = _checked_or_none("experiment_id", experiment_id or settings.experiment)
         size = _whole_or_none("world_size", settings.world_size if world_size is None else world_size, least=1)
         rewind = _whole_or_none("rewind_to", rewind_to)
@@ -140,7 +153,7 @@ class Tracker:
         texts = _tags(tags)
         wanted = _checked_resume(resume)
         parent = _checked_or_none("parent_run_id", parent_run_id)
-        opened = _open(transport, settings)
+        opened = open_given(transport, settings)
         identity = _identify(run_id, parent, wanted, settings, rank, worker, opened)
         if size is None and worker_id is None and settings.worker_id is None:
             size = _size_of_launch(identity.rank)
@@ -158,7 +171,10 @@ class Tracker:
         out.dated_us = start_us
         is_told_of = not (settings.quiet if quiet is None else quiet) and worker in {"", "0"}
         if identity.resume and not resumed and isinstance(opened, LocalTransport):
-            out.warn("resume", _nothing_to_resume(identity, run_id or settings.resume_run_id or settings.run_id))
+            named = run_id or settings.resume_run_id or settings.run_id
+            problem = _nothing_to_resume(identity, worker, named, SpoolDir(opened.root))
+            if problem:
+                out.warn("resume", problem)
         _send_start(
             out,
             RunStart(
@@ -215,8 +231,8 @@ class Tracker:
         """
         settings = settings or load_settings()
         run_id = checked_id("run_id", run_id)
-        worker = _worker_of(worker_id, settings, find_rank(warn=_warn))
-        opened = _open(transport, settings)
+        worker = worker_of(worker_id, settings, find_rank(warn=_warn))
+        opened = open_given(transport, settings)
         # What a collector elsewhere has isn't known here.
         spool = _spool_of(opened) if opened.name == LocalTransport.name else None
         if spool is not None and not streams_of(spool.run_dir(run_id)):
@@ -329,8 +345,8 @@ def checked_id(name: str, text: Any, *, may_be_empty: bool = False) -> str:
     return to_text(text)
 
 
-def _worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> str:
-    """Return the worker id: as given, else by XTRACK_WORKER_ID, else the rank in the launch. spec: EMT-7.1"""
+def worker_of(worker_id: str | None, settings: Settings, rank: Rank | None) -> str:
+    """Return a worker's id: as given, else by XTRACK_WORKER_ID, else the rank in the launch. spec: EMT-7.1"""
     if worker_id is None:
         worker_id = settings.worker_id or (str(rank.index) if rank else "")
     return checked_id("worker_id", worker_id, may_be_empty=True)
@@ -391,10 +407,19 @@ def _checked_resume(resume: Any) -> bool | None:
     return None if resume is None else bool(resume)
 
 
-def _nothing_to_resume(identity: _Identity, named: str | None) -> str:
+def _nothing_to_resume(identity: _Identity, worker: str, named: str | None, spool: SpoolDir) -> str | None:
+    """Return why a run that was to go on doesn't; None where it does: other workers of it have begun already."""
     if named is None and not identity.is_launch:  # the id is a new one, of which nobody can know anything
         return f"resume: no run_id says which run to go on with; {identity.run_id} starts anew"
-    return f"there is nothing of run {identity.run_id} here to resume; it starts anew"
+    alive = {stream.worker_id for stream in streams_of(spool.run_dir(identity.run_id))}  # else it would go on with them
+    if not alive:
+        return f"there is nothing of run {identity.run_id} here to resume; it starts anew"
+    if worker in alive:
+        return (
+            f"run {identity.run_id} hasn't ended: a session of this worker is open still, "
+            "and the new one goes beside it"
+        )
+    return None
 
 
 def _tags(tags: Any) -> dict[str, str]:
@@ -404,10 +429,19 @@ def _tags(tags: Any) -> dict[str, str]:
     return {to_text(key): to_text(value) for key, value in names.items()}
 
 
-def _open(transport: str | Transport | None, settings: Settings) -> Transport:
+def open_given(transport: str | Transport | None, settings: Settings) -> Transport:
+    """Return the transport of the argument ``transport``, not opened yet; without one, that of the settings.
+
+    Raises ConfigurationError.
+    """
     if isinstance(transport, Transport):
         return transport
-    return open_transport(transport or settings.transport, settings)
+    if not transport:
+        return open_transport(settings.transport, settings)
+    if not isinstance(transport, str):
+        known = "must be a name, as in local, file:run.bin or tcp://HOST:PORT, or a Transport"
+        raise ConfigurationError("transport", shown_in_error(transport), known)
+    return open_transport(transport, settings, where="transport")
 
 
 def _knows_additive_events(transport: Transport, settings: Settings) -> bool:

@@ -126,7 +126,10 @@ class _Tracking:
 
     def start(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Run:
         """Start the run of a call. Raises TypeError where the call doesn't fit the function, before there is a run."""
-        bound = self._signature.bind(*arguments, **named)
+        try:
+            bound = self._signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise TypeError(f"{self._name}(): {error}") from None  # as Python says which function it is
         params = None
         if self._has_params:
             params = params_of(bound, self._wanted, self._left_out)

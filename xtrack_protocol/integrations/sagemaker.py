@@ -18,6 +18,7 @@ import msgspec
 from xtrack_protocol.emitter import Run, Tracker
 from xtrack_protocol.emitter.exits import is_good
 from xtrack_protocol.emitter.ranks import find_rank
+from xtrack_protocol.emitter.stream import say
 from xtrack_protocol.errors import ConfigurationError
 from xtrack_protocol.settings import Settings, load_settings
 
@@ -60,14 +61,16 @@ def worker(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> tuple
     hosts: Any
     current: Any
     if environ.get("SM_HOSTS") and environ.get("SM_CURRENT_HOST"):
-        hosts, current = _decoded("SM_HOSTS", environ["SM_HOSTS"]), environ["SM_CURRENT_HOST"]
+        where = "SM_HOSTS"
+        hosts, current = _decoded(where, environ["SM_HOSTS"]), environ["SM_CURRENT_HOST"]
     elif path.is_file():
         config = _read(path)
+        where = f"{path}: hosts"
         hosts, current = config.get("hosts"), config.get("current_host")
     else:
         return 0, 1
     if not isinstance(hosts, list) or current not in hosts:
-        raise ConfigurationError("SM_HOSTS", hosts, f"doesn't name this host, {current!r}")
+        raise ConfigurationError(where, hosts, f"doesn't name this host, {current!r}")
     return hosts.index(current), len(hosts)
 
 
@@ -118,8 +121,9 @@ def failure_file(root: Path = ROOT) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not (isinstance(error, SystemExit) and is_good(error.code)):
-            write_failure(error, root)
+        is_failure = not (isinstance(error, SystemExit) and is_good(error.code))
+        if is_failure and not write_failure(error, root):
+            say(f"warning: {root / 'output' / 'failure'} can't be written, so SageMaker won't show the failure")
         raise
 
 

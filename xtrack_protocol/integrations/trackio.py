@@ -23,14 +23,17 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
+from xtrack_protocol.emitter.tracker import checked_id, next_run_id, open_given, worker_of
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
-from xtrack_protocol.errors import ConfigurationError, StorageError
+from xtrack_protocol.errors import ConfigurationError, RunNotFound, StorageError
 from xtrack_protocol.integrations._run import guard
 from xtrack_protocol.ir import LogLevel
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.settings import load_settings
+from xtrack_protocol.spool.layout import SpoolDir, lock_path
+from xtrack_protocol.spool.locks import is_locked
 from xtrack_protocol.storage import RunQuery, Storage, open_store
-from xtrack_protocol.transport import LocalTransport, Transport, open_transport
+from xtrack_protocol.transport import LocalTransport, Transport
 
 ResumeMode = Literal["never", "allow", "must"]
 """``never``: a new run. ``must``: the run of that name in the project. ``allow``: that one, else a new one."""
@@ -132,8 +135,8 @@ class Run:
         if not isinstance(value, (str, list, tuple)):
             self.xtrack_run._out.warn(  # noqa: SLF001 - ours
                 "trackio",
-                f"log: {key!r} is a {type(value).__name__}, which is no number; what its text says of it was kept as a "
-                "log event. For a file there is log_artifact()",
+                f"log: {key!r} is of type {type(value).__name__}, which is no number; what its text says of it was "
+                "kept as a log event. For a file there is log_artifact()",
             )
         text = to_text(value) if isinstance(value, str) else brief(value, 200)
         self.xtrack_run.log(f"{key}: {text}", logger="trackio", step=step, key=key, value=value)
@@ -218,9 +221,10 @@ def init(
     """Start a run of a project, or go on with the one of that name; return it. One that is still open is finished.
 
     ``name``: default ``run-N``. ``group``: a tag. ``config``: the params, a mapping, dataclass or argparse's namespace.
-    ``resume`` goes on at the step after the last one. The run is looked for in this machine's spool (XTRACK_DIR), also
-    where it is sent to a collector; the newest of several. ``options``: ``transport``, ``tags``, ``strict``, ``quiet``,
-    ``worker_id``, ``world_size`` and ``parent_run_id`` of ``Tracker.start_run``; trackio's others are warned of once.
+    ``resume`` goes on at the step after the last one; so does a run that XTRACK_RESUME=auto goes on with. The run is
+    looked for in this machine's spool (XTRACK_DIR), also where it is sent to a collector; the newest of several.
+    ``options``: ``transport``, ``tags``, ``strict``, ``quiet``, ``worker_id``, ``world_size`` and ``parent_run_id`` of
+    ``Tracker.start_run``; trackio's others are warned of once.
     Raises ConfigurationError for a run that must be there and isn't, and as ``Tracker.start_run``.
     """
     global _current
@@ -229,11 +233,13 @@ def init(
     if params is None:
         raise ConfigurationError("config", shown_in_error(config), "must be names with values")
     _check_resume(resume, project, name)
-    transport = start_options.pop("transport", None)
-    if not isinstance(transport, Transport):
-        settings = load_settings()
-        transport = open_transport(transport or settings.transport, settings)
-    found, last_step = _find(transport, project, name) if name is not None and resume != "never" else (None, None)
+    name = None if name is None else to_text(name)
+    settings = load_settings()
+    transport = open_given(start_options.pop("transport", None), settings)
+    worker = worker_of(start_options.get("worker_id"), settings, find_rank())
+    found, last_step = None, None
+    if name is not None and resume != "never":
+        found, last_step = _find(transport, project, name, worker)
     if found is None and resume == "must":
         raise ConfigurationError(
             "resume",
@@ -241,8 +247,11 @@ def init(
             f"there is no run {name!r} of project {project!r} {_whereabouts(transport)}",
             'With resume="allow" it would be started',
         )
+    bound = None
+    if found is None:  # a requeued job, perhaps, whose script knows nothing of resuming
+        bound, last_step = _find_bound(next_run_id(worker, transport, settings), transport, worker)
     if name is None:
-        name = _new_name(transport, project)
+        name = (None if bound is None else bound.name) or _new_name(transport, project)
     if _current is not None:
         _current.finish()
     run = current.start_run(
@@ -256,11 +265,14 @@ def init(
     )
     if group is not None:
         run.set_tag(GROUP_TAG, group)
-    if found is not None and any(stream.shipped for stream in found.streams):
+    if found is None and not run.resumed:
+        last_step = None
+    earlier = bound if found is None and (run.resumed or settings.resume == "auto") else found
+    if earlier is not None and any(stream.shipped for stream in earlier.streams):
         run._out.warn(  # noqa: SLF001 - ours
             "trackio",
-            f"a part of {name!r} is kept by a collector alone, so that its last step may not be known here: "
-            f"log() goes on at {0 if last_step is None else last_step + 1}. Give log() the steps yourself",
+            f"a part of {name or run.run_id!r} is kept by a collector alone, so that its last step may not be known "
+            f"here: log() goes on at {0 if last_step is None else last_step + 1}. Give log() the steps yourself",
         )
     step = 0 if last_step is None else last_step + 1
     _current = Run(run, project=project, name=name, group=group, config=params, step=step)
@@ -283,8 +295,7 @@ def _check_resume(resume: Any, project: Any, name: Any) -> None:
     modes = get_args(ResumeMode)
     if resume not in modes:
         raise ConfigurationError("resume", resume, f"must be one of {', '.join(modes)}")
-    if not isinstance(project, str) or not project:
-        raise ConfigurationError("project", project, "must be a text that isn't empty")
+    checked_id("project", project)
     if name is None and resume == "must":
         raise ConfigurationError("resume", resume, "which run? Give its name")
 
@@ -296,32 +307,59 @@ def _whereabouts(transport: Transport) -> str:
     return f"in the spool {transport.root}{asked}"
 
 
-def _spool(transport: Transport) -> Storage | None:
-    return open_store(f"local:{transport.root}") if isinstance(transport, LocalTransport) else None
+def _spool(transport: LocalTransport) -> Storage:
+    return open_store(f"local:{transport.root}")
 
 
-def _find(transport: Transport, project: str, name: str) -> tuple[RunState | None, int | None]:
-    """Return the newest run of that name, and its last step. Raises StorageError where the spool can't be read."""
-    store = _spool(transport)
-    if store is None:
+def _find(transport: Transport, project: str, name: str, worker: str) -> tuple[RunState | None, int | None]:
+    """Return the newest run of that name, and the last step before this worker goes on with it. Raises StorageError
+    where the spool can't be read.
+    """
+    if not isinstance(transport, LocalTransport):
         return None, None
-    with store:
+    with _spool(transport) as store:
         runs = store.search_runs(RunQuery(experiment=project, name=name))  # where * and ? stand for others, too
         found = next((state for state in runs if state.name == name), None)
-        return found, None if found is None else _last_step(store, found)
+        return found, None if found is None else _last_step(store, found, transport, worker)
 
 
-def _last_step(store: Storage, state: RunState) -> int | None:
-    """Return the highest step of a run, rewound ones and system metrics left out."""
+def _find_bound(run_id: str | None, transport: Transport, worker: str) -> tuple[RunState | None, int | None]:
+    """Return a run that a variable or a launcher names, if it is there, and its last step as :func:`_find`."""
+    if run_id is None or not isinstance(transport, LocalTransport):
+        return None, None
+    try:
+        with _spool(transport) as store:
+            bound = store.get_run(run_id)
+            return bound, _last_step(store, bound, transport, worker)
+    except RunNotFound:
+        return None, None
+    except (StorageError, OSError) as error:
+        say(f"warning: trackio.init: log() goes on at 0, for the steps of {run_id} can't be read: {error}")
+        return None, None
+
+
+def _last_step(store: Storage, state: RunState, transport: LocalTransport, worker: str) -> int | None:
+    """Return the highest step of a run, rewound ones and system metrics left out, and what this launch's other workers
+    have logged, which are on their way already.
+    """
+    folder = SpoolDir(transport.root).run_dir(state.run_id)
+    begun = {
+        stream.session_id
+        for stream in (summary.stream for summary in state.streams)
+        if stream.worker_id != worker and is_locked(lock_path(folder, stream.session_id))
+    }
     steps: list[int] = []
     for key, metric in state.metrics.items():
         if key.startswith(SYSTEM):
             continue
-        last = metric.tail[-1].step if metric.tail else None
-        if last is None:  # points without a step come last, and there may be many
+        last = metric.tail[-1].step if metric.tail and not begun else None
+        if last is not None:
+            steps.append(last)
+        elif not begun:  # points without a step come last, and there may be many
             steps += store.get_series(state.run_id, key).steps[-1:]
         else:
-            steps.append(last)
+            points = store.get_metrics(state.run_id, key)
+            steps += [point.step for point in points if point.step is not None and point.session_id not in begun]
     return max(steps, default=None)
 
 
@@ -332,11 +370,10 @@ def _new_name(transport: Transport, project: str) -> str | None:
     rank = find_rank()
     if rank is not None and rank.index:
         return None
+    if not isinstance(transport, LocalTransport):
+        return None
     try:
-        store = _spool(transport)
-        if store is None:
-            return None
-        with store:
+        with _spool(transport) as store:
             names = [state.name for state in store.search_runs(RunQuery(experiment=project))]
     except (StorageError, OSError) as error:
         say(f"warning: trackio.init: the run has no name, for those of its project can't be read: {error}")

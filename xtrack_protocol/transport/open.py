@@ -83,16 +83,17 @@ TRANSPORTS: Final[dict[str, Callable[[str, Settings], Transport]]] = {
 }
 
 
-def open_transport(spec: str, settings: Settings) -> Transport:
+def open_transport(spec: str, settings: Settings, *, where: str = "XTRACK_TRANSPORT") -> Transport:
     """Return the transport that ``spec`` names, not opened yet: a name, or ``name:argument`` (``file:run.bin``,
     ``tcp://host:9999``).
 
-    Raises ConfigurationError for an unknown name, and an address or a key that can't be used.
+    ``where``: it was said, for the error. Raises ConfigurationError for an unknown name, and an address or a key that
+    can't be used.
     """
     name, _, argument = spec.partition(":")
     make = TRANSPORTS.get(name)
     if make is None:
-        raise ConfigurationError("XTRACK_TRANSPORT", spec, "no such transport", f"Known: {', '.join(TRANSPORTS)}")
+        raise ConfigurationError(where, spec, "no such transport", f"Known: {', '.join(TRANSPORTS)}")
     return make(argument, settings)
 
 
