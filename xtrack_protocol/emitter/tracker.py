@@ -173,7 +173,7 @@ class Tracker:
         if identity.resume and not resumed and isinstance(opened, LocalTransport):
             named = run_id or settings.resume_run_id or settings.run_id
             problem = _nothing_to_resume(identity, worker, named, SpoolDir(opened.root))
-            if problem:
+            if problem and not _is_written_twice(opened, stream):  # which is told below, with its cure
                 out.warn("resume", problem)
         _send_start(
             out,
