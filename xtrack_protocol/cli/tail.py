@@ -12,6 +12,7 @@ import click
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._remote import located, to_option
 from xtrack_protocol.cli._runs import examples, reading
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.decode.show import event_json, payload_text, reason_of
 from xtrack_protocol.decode.text import escape, escape_json, iso_utc, json_line, local_time
 from xtrack_protocol.wire import Frame
@@ -57,7 +58,7 @@ def parse_beginning(_: click.Context, __: click.Parameter, text: str) -> int | N
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     metavar="SECONDS",
     help="Give up when nothing has come for so long, with exit status 1. Default: wait for ever.",
 )
