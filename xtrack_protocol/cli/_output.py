@@ -165,17 +165,22 @@ def table(
     *,
     title: str | None = None,
     marked: Collection[tuple[int, int]] = (),
-) -> int:
+    column: str = "column",
+    cure: str = "--json has them all",
+) -> None:
     """Write a table: aligned and cut to the terminal's width, or tab-separated and whole.
 
-    ``marked``: places, row and column, of cells that stand out at a terminal. Returns how many columns didn't fit.
+    ``marked``: places, row and column, of cells that stand out at a terminal. Where not all columns fit, a remark
+    says how many don't; ``column`` is what one of them is called in it, and ``cure`` how to see them.
     """
     if on_terminal():
-        return _rich_table(header, rows, title, marked)
+        left_out = _rich_table(header, rows, title, marked)
+        if left_out:
+            remark(f"{left_out} more {f'{column}s do' if left_out > 1 else f'{column} does'}n't fit here. {cure}")
+        return
     lines = ["\t".join(escape(column.exact_title) for column in header)]
     lines += ["\t".join(_cells(header, row, exact=True)) for row in rows]
     write("\n".join(lines) + "\n")
-    return 0
 
 
 def tabbed(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
@@ -227,6 +232,7 @@ def _rich_table(
     title: str | None,
     marked: Collection[tuple[int, int]],
 ) -> int:
+    """Write a table at a terminal; return how many columns didn't fit."""
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.console import Console
