@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sqlite3
@@ -189,6 +190,22 @@ def test_export_csv_holds_no_formula(xtrack, tmp_path):
     rows = list(csv.DictReader(xtrack("export", "r", "--csv", "-").out.splitlines()))
     assert [row["key"] for row in rows] == ["'+a", "'-b", "'=1+1", "'@c", "d"]
     assert {row["value"] for row in rows} == {"-1.5"}  # numbers stay numbers
+
+
+def test_csv_has_texts_as_they_are(xtrack, tmp_path):
+    keys = ["a\u202eb", "a\u200bb", 'cr\rlf\n, and "quotes"', "\n=1+1", "\x1b[31m"]
+    events = stream("r", [RunStart("r"), *(Metric("r", key, 1, step=1) for key in keys)])
+    (tmp_path / "f.bin").write_bytes(capture(events))
+    xtrack("replay", "f.bin")
+    assert xtrack("export", "r", "--csv", "f.csv").code == 0
+    written = (tmp_path / "f.csv").read_bytes().decode()
+    assert written.endswith("\n")
+    assert not written.endswith("\r\n")
+    rows = list(csv.DictReader(io.StringIO(written, newline="")))
+    assert {row["key"] for row in rows} == {*keys} - {"\n=1+1"} | {"'\n=1+1"}
+    listed = xtrack("metrics", "r", "--format", "csv").out
+    assert "a\u202eb" in listed
+    assert "a\\u202eb" in xtrack("metrics", "r").out
 
 
 @pytest.fixture

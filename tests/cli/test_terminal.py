@@ -123,6 +123,12 @@ def test_nothing_of_the_data_reaches_the_terminal_as_a_control(local):
     assert "\u202e" not in terminal.text
 
 
+def test_csv_has_escapes_at_a_terminal(xtrack, tmp_path):
+    (tmp_path / "a.bin").write_bytes(capture(stream("r", [RunStart("r"), Metric("r", "a\x1b[31m\u2066", 1)])))
+    xtrack("replay", "a.bin")
+    assert "\na\\x1b[31m\\u2066," in look("metrics", "r", "--format", "csv")
+
+
 def test_decode_cuts_lines(captured):
     text = look("decode", captured, columns=60)
     assert max(len(line) for line in text.splitlines()) <= 60

@@ -1,6 +1,7 @@
 """What verbs write: tables for people at a terminal, tab-separated lines for programs, JSON for both.
 
-Off a terminal nothing is cut, coloured or rounded. Control characters in data never reach either.
+Off a terminal nothing is cut, coloured or rounded. Control characters in data never reach either, but for CSV off a
+terminal, which has texts as they are.
 """
 
 from __future__ import annotations
@@ -208,18 +209,34 @@ def objects(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> list[dic
 
 
 def write_csv(stream: IO[str], header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as CSV that no spreadsheet takes for formulas. Numbers stay numbers."""
+    """Write rows as CSV that no spreadsheet takes for formulas.
+
+    Numbers stay numbers, and texts, but at a terminal, as they are.
+    """
     import csv
 
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column.exact_title for column in header])
+    shown = escape if stream.isatty() else str
+    writer = csv.writer(_UnixLines(stream))
+    writer.writerow([csv_text(shown(column.exact_title)) for column in header])
     for row in rows:
         cells = []
         for column, value in zip(header, row, strict=True):
-            text = "" if value is None else cell_text(value, column.kind, exact=True)
+            is_text = isinstance(value, str)
+            text = "" if value is None else shown(value) if is_text else cell_text(value, column.kind, exact=True)
             is_number = isinstance(value, (int, float)) or column.kind in {"time", "duration"}
             cells.append(text if is_number else csv_text(text))
         writer.writerow(cells)
+
+
+class _UnixLines:
+    """A stream for the csv module, which quotes a carriage return only where that ends its own lines, too."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> int:
+        """Write one line."""
+        return self._stream.write(f"{line.removesuffix(chr(13) + chr(10))}\n")
 
 
 def _cells(header: Sequence[Column], row: Sequence[Any], *, exact: bool) -> list[str]:
