@@ -17,13 +17,13 @@ from xtrack_protocol.cli._runs import (
     find_all,
     metric_json,
     metric_order,
-    near_or_some,
     opened,
     reading,
     run_titles,
     value_kind,
 )
 from xtrack_protocol.cli._where import Operand, parse_operand, sort_runs, tell_absent
+from xtrack_protocol.decode.meant import near_or_some
 from xtrack_protocol.decode.text import escape, free_as_json
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.views.cells import cut, distinct
