@@ -129,6 +129,27 @@ def test_replay(xtrack, captured, tmp_path):
     assert [run["run_id"] for run in json.loads(xtrack("ls", "--json", "--store", url).out)] == ["bad-1", "good-1"]
 
 
+def test_replay_of_standard_input(xtrack, process, captured, tmp_path):
+    content = captured.read_bytes()
+    done = process("replay", "-", "--json", input=content)
+    assert done.code == 0, done.err
+    [report] = json.loads(done.out)
+    assert (report["file"], report["stored"], report["runs"]) == ("<stdin>", 17, ["good-1", "bad-1"])
+    assert xtrack("ls").out.count("\n") == 3
+    done = process("replay", captured, "-", "--run-id", "again", input=capture(good_run()))
+    assert "holds several runs" in done.err
+    done = process("replay", "-", "--run-id", "again", "--json", input=capture(good_run()))
+    assert json.loads(done.out)[0]["runs"] == ["again"]
+    done = process("replay", "-", input=content[:100] + b"\xff" + content[101:])
+    assert done.code == 1
+    assert "\n<stdin>: bytes " in f"\n{done.err}"
+    done = process("replay", "-", input=b"\x1f\x8b" + bytes(100))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("xtrack: error: <stdin>: ")
+    done = process("replay", "-", "-", input=content)
+    assert (done.code, "standard input can be read once" in done.err) == (2, True)
+
+
 def test_replay_into_another_run(xtrack, tmp_path, captured):
     (tmp_path / "one.bin").write_bytes(capture(good_run()))
     done = xtrack("replay", "one.bin", "--run-id", "other", "--speed", "1000000")
