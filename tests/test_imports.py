@@ -17,7 +17,7 @@ import xtrack_protocol
 LIBRARY = Path(xtrack_protocol.__file__).parent
 
 OURS = """
-_lazy _value errors limits settings
+_lazy _terminal _value errors limits settings
 ir ir._slots ir.control ir.envelope ir.files ir.identity ir.lifecycle ir.messages ir.values
 wire wire.codec wire.records
 session session.published session.streams

@@ -11,7 +11,7 @@ import pytest
 
 import xtrack_protocol
 
-BASE = {"_lazy", "_value", "_decode_limits"}  # below all layers, or a part of one
+BASE = {"_lazy", "_terminal", "_value", "_decode_limits"}  # below all layers, or a part of one
 CORE = ["errors", "limits", "ir", "wire", "session", "runs"]
 SCRIPT = """
 import sys

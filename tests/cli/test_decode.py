@@ -161,6 +161,30 @@ def test_filters(decode, captured, flags, count):
     assert "17 frames, 0 bad" in done.err
 
 
+def test_a_type_that_nobody_knows_is_told_of(decode, captured):
+    done = decode("--type", "metrc", "--type", "param", captured)
+    assert (done.code, done.out.count("\n")) == (0, 3)
+    assert done.err == (
+        "xtrack decode: --type 'metrc' is no type that the protocol knows, and there is no event of it."
+        " Did you mean 'metric'?\nxtrack decode: 17 frames, 0 bad\n"
+    )
+    assert "There are 'ack', 'alert', 'artifact', " in decode("--type", "xyzzy\u202e", captured).err
+    assert "xyzzy\\u202e" in decode("--type", "xyzzy\u202e", captured).err
+
+
+def test_a_type_that_only_the_file_knows_is_shown(decode, captured):
+    unknown = UnknownEnvelope(1, EventMeta(1, T0), UnknownEvent("metrc", {"run_id": "r"}))
+    captured.write_bytes(captured.read_bytes() + encode_frame(unknown))
+    done = decode("--format", "jsonl", "--type", "metrc", captured)
+    assert [made["event"]["t"] for made in objects(done)] == ["metrc"]
+    assert done.err == "xtrack decode: 18 frames, 0 bad\n"
+
+
+def test_a_type_that_is_known_and_not_there_is_nothing_special(decode, captured):
+    done = decode("--type", "pong", captured)
+    assert (done.out, done.err) == ("", "xtrack decode: 17 frames, 0 bad\n")
+
+
 @pytest.mark.parametrize(
     "flags", [["--since", "yesterday"], ["--max-frame", "0"], ["--max-frame", "x"], ["--bogus"], ["--format", "xml"]]
 )
@@ -290,9 +314,12 @@ def test_a_closed_pipe_is_no_error(tmp_path):
             assert done.wait(10) == 141
 
 
-def follow(path):
+def follow(path, *flags):
     return subprocess.Popen(
-        [*DECODE, "--follow", "--format", "jsonl", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*DECODE, "--follow", "--format", "jsonl", *flags, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -315,6 +342,18 @@ def test_follow_a_plain_file(tmp_path):
         done.send_signal(signal.SIGINT)
         assert done.stdout.read() == ""
         assert done.stderr.read() == "xtrack decode: 11 frames, 0 bad\n"
+        assert done.wait(10) == 0
+
+
+def test_follow_tells_of_a_type_that_nobody_knows_at_once(tmp_path):
+    path = tmp_path / "growing.bin"
+    with follow(path, "--type", "metrc") as done:
+        said = done.stderr.readline()
+        assert "'metrc' is no type that the protocol knows, events of it are shown when they come. Did you mean" in said
+        path.write_bytes(encode_frame(UnknownEnvelope(1, EventMeta(7, T0), UnknownEvent("metrc", {"run_id": "r"}))))
+        assert seq_of(done.stdout.readline()) == 7
+        done.send_signal(signal.SIGINT)
+        assert "metrc" not in done.stderr.read()
         assert done.wait(10) == 0
 
 

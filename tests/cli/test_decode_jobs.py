@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from xtrack_protocol.decode import decode_files, parallel, parse_arguments
 from xtrack_protocol.decode.worker import decode_part
 from xtrack_protocol.errors import ConfigurationError
-from xtrack_protocol.ir import Envelope, LogEntry, Metric, Param, RunStart, Skip
+from xtrack_protocol.ir import Envelope, LogEntry, Metric, Param, RunStart, Skip, UnknownEnvelope, UnknownEvent
+from xtrack_protocol.ir.envelope import EventMeta
 from xtrack_protocol.wire import SegmentHeader, encode, encode_frame, encode_header, encode_record, frame_payload
 
 DECODE = [sys.executable, "-m", "xtrack_protocol.decode"]
@@ -88,6 +89,7 @@ FLAGS = (
     ["--strict", "--format", "jsonl"],
     ["--run", "run-1"],
     ["--type", "log", "--format", "jsonl"],
+    ["--type", "lgo"],
     ["--max-frame", "100"],
     ["--since", "1970-01-01T00:00:00.000100Z"],
 )
@@ -176,6 +178,16 @@ def test_bad_events_that_are_no_damage(small_parts, tmp_path):
         code, _, said = check([tmp_path / "a"], [])
         assert code == 1
         assert ("run late session x: missing seqs 1-499" in said) == may_have_lost
+
+
+def test_types_that_nobody_knows(small_parts, tmp_path):
+    """Whether a part somewhere has an event of them is told at the end."""
+    rare = UnknownEnvelope(1, EventMeta(1, 1), UnknownEvent("rare", {"run_id": "r"}))
+    (tmp_path / "a").write_bytes(plain(60) + encode_frame(rare) + plain(60))
+    _, shown, said = check([tmp_path / "a"], ["--type", "rare", "--type", "lgo", "--format", "jsonl"])
+    assert shown.count("\n") == 1
+    assert "'lgo' is no type that the protocol knows, and there is no event of it. Did you mean 'log'" in said
+    assert "'rare'" not in said
 
 
 def test_a_frame_larger_than_many_parts(small_parts, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sqlite3
@@ -128,6 +129,27 @@ def test_replay(xtrack, captured, tmp_path):
     assert [run["run_id"] for run in json.loads(xtrack("ls", "--json", "--store", url).out)] == ["bad-1", "good-1"]
 
 
+def test_replay_of_standard_input(xtrack, process, captured, tmp_path):
+    content = captured.read_bytes()
+    done = process("replay", "-", "--json", input=content)
+    assert done.code == 0, done.err
+    [report] = json.loads(done.out)
+    assert (report["file"], report["stored"], report["runs"]) == ("<stdin>", 17, ["good-1", "bad-1"])
+    assert xtrack("ls").out.count("\n") == 3
+    done = process("replay", captured, "-", "--run-id", "again", input=capture(good_run()))
+    assert "holds several runs" in done.err
+    done = process("replay", "-", "--run-id", "again", "--json", input=capture(good_run()))
+    assert json.loads(done.out)[0]["runs"] == ["again"]
+    done = process("replay", "-", input=content[:100] + b"\xff" + content[101:])
+    assert done.code == 1
+    assert "\n<stdin>: bytes " in f"\n{done.err}"
+    done = process("replay", "-", input=b"\x1f\x8b" + bytes(100))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("xtrack: error: <stdin>: ")
+    done = process("replay", "-", "-", input=content)
+    assert (done.code, "standard input can be read once" in done.err) == (2, True)
+
+
 def test_replay_into_another_run(xtrack, tmp_path, captured):
     (tmp_path / "one.bin").write_bytes(capture(good_run()))
     done = xtrack("replay", "one.bin", "--run-id", "other", "--speed", "1000000")
@@ -189,6 +211,22 @@ def test_export_csv_holds_no_formula(xtrack, tmp_path):
     rows = list(csv.DictReader(xtrack("export", "r", "--csv", "-").out.splitlines()))
     assert [row["key"] for row in rows] == ["'+a", "'-b", "'=1+1", "'@c", "d"]
     assert {row["value"] for row in rows} == {"-1.5"}  # numbers stay numbers
+
+
+def test_csv_has_texts_as_they_are(xtrack, tmp_path):
+    keys = ["a\u202eb", "a\u200bb", 'cr\rlf\n, and "quotes"', "\n=1+1", "\x1b[31m"]
+    events = stream("r", [RunStart("r"), *(Metric("r", key, 1, step=1) for key in keys)])
+    (tmp_path / "f.bin").write_bytes(capture(events))
+    xtrack("replay", "f.bin")
+    assert xtrack("export", "r", "--csv", "f.csv").code == 0
+    written = (tmp_path / "f.csv").read_bytes().decode()
+    assert written.endswith("\n")
+    assert not written.endswith("\r\n")
+    rows = list(csv.DictReader(io.StringIO(written, newline="")))
+    assert {row["key"] for row in rows} == {*keys} - {"\n=1+1"} | {"'\n=1+1"}
+    listed = xtrack("metrics", "r", "--format", "csv").out
+    assert "a\u202eb" in listed
+    assert "a\\u202eb" in xtrack("metrics", "r").out
 
 
 @pytest.fixture

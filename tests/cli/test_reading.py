@@ -27,6 +27,25 @@ def test_ls_reads_the_local_store_and_xtrack_store(xtrack, local, store, monkeyp
     assert xtrack("ls").out == LS
 
 
+READING = [
+    ["ls"], ["ls", "--json"], ["show", "latest"], ["metrics", "latest"], ["compare", "a", "b"], ["plot", "latest"],
+    ["watch", "latest", "--once"], ["watch", "a*", "--once"], ["tail", "latest"], ["access", "latest"],
+    ["export", "latest", "--csv", "-"], ["store", "info"], ["store", "check"], ["store", "backup", "copy.db"],
+    ["doctor"], ["keys", "ls"], ["env", "slurm"], ["sync"], ["sync", "--to", "tcp://127.0.0.1:1"], ["tag", "latest"],
+    ["command", "latest", "stop"], ["conformance", "list"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", READING, ids=" ".join)
+@pytest.mark.parametrize("variable", ["XTRACK_DIR", "XTRACK_STORE"])
+def test_reading_makes_no_folder_that_is_mistyped(xtrack, tmp_path, monkeypatch, variable, args):
+    wrong = tmp_path / "mistyped" / "folder"
+    monkeypatch.setenv(variable, str(wrong) if variable == "XTRACK_DIR" else f"sqlite:///{wrong}/runs.db")
+    before = {path.name for path in tmp_path.iterdir()}
+    xtrack(*args)
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"copy.db"}
+
+
 def test_ls_json(xtrack, store):
     first, second = json.loads(xtrack("ls", "--json", "--store", store).out)
     assert first["metrics"] == {"loss": "Infinity"}

@@ -122,6 +122,11 @@ def test_what_does_not_go_together(xtrack, store, to):
         assert done.code == 2
         assert "--to='http://collector:80': is no address of a collector" in done.err
     assert xtrack("tail", "r", "--from", "-1", "--to", to).code == 2
+    assert xtrack("tail", "r", "-n", "-1").code == 2
+    done = xtrack("tail", "r", "-n", "5", "--from", "0")
+    assert (done.code, "--last and --from exclude each other" in done.err) == (2, True)
+    done = xtrack("tail", "r", "-n", "5", "--to", to)
+    assert (done.code, "--last is for runs of this machine" in done.err) == (2, True)
     assert "neither a number of events nor 'now'" in xtrack("tail", "r", "--from", "yesterday", "--to", to).err
 
 
@@ -158,6 +163,9 @@ def test_tail_of_a_run_here(xtrack, local, store):
     assert xtrack("tail", "good-1", "--from", "9").out.splitlines() == lines[9:]
     assert xtrack("tail", "good-1", "--store", store).out.splitlines() == lines
     assert xtrack("tail", "good-1", "--from", "now").out == ""
+    assert xtrack("tail", "good-1", "-n", "2").out.splitlines() == lines[9:]
+    assert xtrack("tail", "good-1", "--last", "99", "--store", store).out.splitlines() == lines
+    assert xtrack("tail", "good-1", "-n", "0").out == ""
     done = xtrack("tail", "nobody")
     assert done.code == 1
     assert "no run 'nobody'" in done.err

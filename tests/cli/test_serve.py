@@ -7,9 +7,12 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -19,6 +22,7 @@ from server_peers import SECONDS, Peer, ServeProcess, address_of, connect, event
 from xtrack_protocol.cli.serve import parse_address
 from xtrack_protocol.server.counters import Counters
 from xtrack_protocol.storage import MemoryStore, open_store
+from xtrack_protocol.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 A = stream("r", "w1", "a")
 
@@ -88,6 +92,59 @@ def refused(folder: Path, *argv: str) -> str:
 )
 def test_what_does_not_go_together(argv: list[str], says: str, tmp_path: Path) -> None:
     assert says in refused(tmp_path, *argv)
+
+
+def damaged_store(path: Path) -> None:
+    """A store that opens, and into which nothing can be stored."""
+    with open_store(f"sqlite:///{path}"):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        [(root,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'events'")
+        [(size,)] = connection.execute("PRAGMA page_size")
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = bytes(size)
+    path.write_bytes(content)
+
+
+def store_without_tables(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {MIGRATIONS[-1].version}")
+
+
+def other_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+def cut_store(path: Path) -> None:
+    damaged_store(path)
+    os.truncate(path, 3 * 4096)
+
+
+CURE = "`xtrack store check --store sqlite:///s.db` tells more. Serve a copy"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (damaged_store, ["/s.db: is damaged: database disk image is malformed. ", CURE]),
+        (cut_store, ["/s.db: is damaged: database disk image is malformed. ", CURE]),
+        (store_without_tables, ["/s.db: is damaged: it has no access; it has no access_grants; ", CURE]),
+        (
+            other_database,
+            ["/s.db: is a SQLite database, but no store of XTrack. Give the path of a store, or of a new"],
+        ),
+        (lambda path: path.write_bytes(b"xtrack" * 1000), ["/s.db: is no SQLite database. Give the path of a store"]),
+        (Path.mkdir, ["/s.db: is a directory"]),
+    ],
+)
+def test_no_store_and_a_damaged_one_are_not_served(make: Any, says: list[str], tmp_path: Path) -> None:
+    make(tmp_path / "s.db")
+    said = refused(tmp_path, "--tcp", "127.0.0.1:0", "--store", "sqlite:///s.db")
+    assert said.count("\n") == 1
+    for text in says:
+        assert text in said
 
 
 def test_what_it_prints_is_what_a_worker_needs(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_ls_of_fifty_runs(fifty, columns):
     text = look("ls", "--all", columns=columns)
     lines = [line for line in text.splitlines() if line.startswith(" 2024")]
     assert len(lines) == 50
-    assert all(len(line) <= columns for line in text.splitlines())
+    assert all(len(line) <= columns for line in text.splitlines() if "fit here" not in line)
     assert lines[0].startswith(" 20240501-101549-1f2e3d4c ")
     assert "…" in lines[0]
     if columns >= 60:
@@ -62,6 +62,32 @@ def test_runs_that_do_not_fit_are_told_of(local):
     assert "bad-1" not in look("compare", "good-1", "bad-1", columns=30).splitlines()[1]
     assert "1 more run doesn't fit here. --rows writes a line a run" in look("compare", "good-1", "bad-1", columns=30)
     assert "fit here" not in look("compare", "good-1", "bad-1", columns=100)
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"), [(200, None), (100, "1 more column doesn't"), (80, "3 more columns don't")]
+)
+def test_columns_that_do_not_fit_are_told_of(fifty, columns, left_out):
+    lines = look("ls", "--all", columns=columns).splitlines()
+    header = lines[1].split()
+    told = [f"{left_out} fit here. --column chooses, --json has them all"] if left_out else []
+    assert [line for line in lines if "fit here" in line] == told
+    wanted = ["run_id", "name", "status", "started", "duration", "events", "metrics"]
+    assert header == wanted[: len(wanted) - int((left_out or "0").split()[0])]
+
+
+def test_elsewhere_all_columns_are_there_and_nothing_is_told(fifty, process):
+    done = process("ls", "-n", "1", COLUMNS="40")
+    assert done.out.startswith("run_id\tname\tstatus\texperiment\tstarted\tduration_ms\tevents\tlost\tmetrics\n")
+    assert done.err == "only the first 1 runs; --all shows all\n"
+
+
+def test_every_table_tells_of_columns_that_do_not_fit(fifty):
+    lines = look("metrics", "latest", columns=44).splitlines()
+    assert lines[-1] == "3 more columns don't fit here. --json has them all"
+    assert "fit here" not in look("metrics", "latest", columns=80)
+    text = look("stats", "fifty.bin", columns=60)
+    assert text.count("fit here") == 3  # of types, runs and streams; that of files does fit
 
 
 @pytest.mark.parametrize(
@@ -95,6 +121,12 @@ def test_nothing_of_the_data_reaches_the_terminal_as_a_control(local):
     assert "\x1b[31m" not in terminal.text
     assert "\\x1b[31m" in terminal.text
     assert "\u202e" not in terminal.text
+
+
+def test_csv_has_escapes_at_a_terminal(xtrack, tmp_path):
+    (tmp_path / "a.bin").write_bytes(capture(stream("r", [RunStart("r"), Metric("r", "a\x1b[31m\u2066", 1)])))
+    xtrack("replay", "a.bin")
+    assert "\na\\x1b[31m\\u2066," in look("metrics", "r", "--format", "csv")
 
 
 def test_decode_cuts_lines(captured):

@@ -250,6 +250,13 @@ def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert "pip install" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--seconds", "--timeout"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1"])
+def test_seconds_that_nothing_can_wait_are_wrong_usage(option: str, value: str, capsys: Any) -> None:
+    assert cli.main(["fuzz", f"{option}={value}", "--", "x"]) == cli.USAGE
+    assert f"argument {option}: invalid" in capsys.readouterr().err
+
+
 def test_a_finding_is_json_that_reads_back(tmp_path: Path, capsys: Any) -> None:
     command = [sys.executable, str(MUTANT), "numbers-are-floats"]
     _, found = fuzzed(tmp_path, "--examples", "400", "--role", "decoder", command=command)

@@ -13,6 +13,7 @@ import pytest
 from emitter_values import Hostile, HostileAttributes, HostileMapping
 
 from xtrack_protocol.emitter import Run, Tracker
+from xtrack_protocol.emitter.stream import say
 from xtrack_protocol.errors import ConfigurationError, RunEnded
 from xtrack_protocol.ir import LogEntry, Metric, MetricBatch, RunEnd
 from xtrack_protocol.wire import decode
@@ -278,6 +279,12 @@ def test_one_line_a_minute_and_kind(
     assert err.count("\n") == 1
     assert "(11 so far)" in err
     assert "\x1b" not in err
+
+
+def test_what_is_said_has_no_controls_that_turn_or_hide_text(capsys: pytest.CaptureFixture[str]) -> None:
+    say("warning: run 'a\u202eb\u2066c\u200bd\r\x85\x1b[31m' is no run\n")
+    written = "xtrack: warning: run 'a\\u202eb\\u2066c\\u200bd\\r\\x85\\x1b[31m' is no run\\n\n"
+    assert capsys.readouterr().err == written
 
 
 def test_a_run_is_not_pickled(memory: Any) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ from xtrack_protocol.errors import (
     StoreUnavailable,
     StoreVersionError,
 )
-from xtrack_protocol.ir import RunStart
+from xtrack_protocol.ir import LogEntry, RunStart
 from xtrack_protocol.storage import SQLiteStore, open_store, sqlite_schema
+from xtrack_protocol.storage.sqlite_check import probe
 from xtrack_protocol.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, Migration
 from xtrack_protocol.testing import Worker
 from xtrack_protocol.testing.poison import exactly
@@ -86,6 +88,47 @@ def test_other_files_are_no_stores_and_stay_as_they_are(tmp_path: Path) -> None:
             assert caught.value.path == str(path)
         assert path.read_bytes() == before
         assert not path.with_name(path.name + "-wal").exists()
+
+
+def test_a_probe_finds_damage_at_the_root_of_every_table_and_index(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with SQLiteStore(path) as store:
+        worker = Worker("r")
+        store.append([worker.start(), worker.metric("loss", 1, 1), worker.end()])
+        store.probe()
+    sound = path.read_bytes()
+    with closing(sqlite3.connect(path)) as connection:
+        roots = connection.execute("SELECT name, rootpage FROM sqlite_master").fetchall()
+        [(size,)] = connection.execute("PRAGMA page_size")
+    assert len(roots) > 30
+    for name, root in roots:
+        content = bytearray(sound)
+        content[(root - 1) * size : root * size] = b"\xff" * size
+        path.write_bytes(content)
+        found = ""
+        try:
+            with SQLiteStore(path, read_only=True) as store:
+                store.probe()
+        except StoreCorrupt as error:
+            found = str(error)
+        assert "malformed" in found, name
+
+
+def test_a_probe_takes_no_longer_in_a_large_store(tmp_path: Path) -> None:
+    steps = []
+    for name, count in (("small", 20), ("large", 20_000)):
+        with SQLiteStore(tmp_path / f"{name}.db") as store:
+            worker = Worker("r")
+            store.append(
+                [worker.start(), *(worker.say(LogEntry("r", "info", f"line {number}")) for number in range(count))]
+            )
+            with store._pool.outside_transactions() as connection:
+                asked: list[None] = []
+                connection.set_progress_handler(lambda asked=asked: asked.append(None), 1)  # type: ignore[misc]
+                probe(connection, store.path)
+                connection.set_progress_handler(None, 1)
+        steps.append(len(asked))
+    assert 100 < steps[1] < steps[0] + 100
 
 
 def test_paths_that_cannot_be(tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ def read_files(
     return readings
 
 
-def refuse_other_files(path: Path) -> None:
-    """Raise NotXTrack for a file that is known to be something else."""
+def refuse_other_files(path: Path, name: str) -> None:
+    """Raise NotXTrack for a file that is known to be something else. ``name``: what it is called for people."""
     with path.open("rb") as file:
         head = file.read(RECORDS_START)
     guess = looks_like(head) if sniff(head) == "other" else None
     if guess is not None:
-        raise NotXTrack(str(path), guess, head)
+        raise NotXTrack(name, guess, head)

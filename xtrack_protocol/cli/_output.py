@@ -1,6 +1,7 @@
 """What verbs write: tables for people at a terminal, tab-separated lines for programs, JSON for both.
 
-Off a terminal nothing is cut, coloured or rounded. Control characters in data never reach either.
+Off a terminal nothing is cut, coloured or rounded. Control characters in data never reach either, but for CSV off a
+terminal, which has texts as they are.
 """
 
 from __future__ import annotations
@@ -165,17 +166,22 @@ def table(
     *,
     title: str | None = None,
     marked: Collection[tuple[int, int]] = (),
-) -> int:
+    column: str = "column",
+    cure: str = "--json has them all",
+) -> None:
     """Write a table: aligned and cut to the terminal's width, or tab-separated and whole.
 
-    ``marked``: places, row and column, of cells that stand out at a terminal. Returns how many columns didn't fit.
+    ``marked``: places, row and column, of cells that stand out at a terminal. Where not all columns fit, a remark
+    says how many don't; ``column`` is what one of them is called in it, and ``cure`` how to see them.
     """
     if on_terminal():
-        return _rich_table(header, rows, title, marked)
+        left_out = _rich_table(header, rows, title, marked)
+        if left_out:
+            remark(f"{left_out} more {f'{column}s do' if left_out > 1 else f'{column} does'}n't fit here. {cure}")
+        return
     lines = ["\t".join(escape(column.exact_title) for column in header)]
     lines += ["\t".join(_cells(header, row, exact=True)) for row in rows]
     write("\n".join(lines) + "\n")
-    return 0
 
 
 def tabbed(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
@@ -203,18 +209,34 @@ def objects(header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> list[dic
 
 
 def write_csv(stream: IO[str], header: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as CSV that no spreadsheet takes for formulas. Numbers stay numbers."""
+    """Write rows as CSV that no spreadsheet takes for formulas.
+
+    Numbers stay numbers, and texts, but at a terminal, as they are.
+    """
     import csv
 
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column.exact_title for column in header])
+    shown = escape if stream.isatty() else str
+    writer = csv.writer(_UnixLines(stream))
+    writer.writerow([csv_text(shown(column.exact_title)) for column in header])
     for row in rows:
         cells = []
         for column, value in zip(header, row, strict=True):
-            text = "" if value is None else cell_text(value, column.kind, exact=True)
+            is_text = isinstance(value, str)
+            text = "" if value is None else shown(value) if is_text else cell_text(value, column.kind, exact=True)
             is_number = isinstance(value, (int, float)) or column.kind in {"time", "duration"}
             cells.append(text if is_number else csv_text(text))
         writer.writerow(cells)
+
+
+class _UnixLines:
+    """A stream for the csv module, which quotes a carriage return only where that ends its own lines, too."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> int:
+        """Write one line."""
+        return self._stream.write(f"{line.removesuffix(chr(13) + chr(10))}\n")
 
 
 def _cells(header: Sequence[Column], row: Sequence[Any], *, exact: bool) -> list[str]:
@@ -227,6 +249,7 @@ def _rich_table(
     title: str | None,
     marked: Collection[tuple[int, int]],
 ) -> int:
+    """Write a table at a terminal; return how many columns didn't fit."""
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
     from rich.console import Console

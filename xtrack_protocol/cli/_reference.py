@@ -26,7 +26,8 @@ RUN is a run's id, the start of one that no other id has, its name (the newest r
 
 At a terminal tables are aligned and cut to its width, times are local and numbers rounded. Anywhere else rows are
 tab-separated and whole, times are ISO 8601 in UTC and numbers exact; `--json` gives the same as JSON, where numbers
-that JSON can't write are the texts "NaN", "Infinity" and "-Infinity". Control characters in data become escapes.
+that JSON can't write are the texts "NaN", "Infinity" and "-Infinity". Control characters in data, and others that can't
+be seen, become escapes; CSV that isn't written to a terminal has them as they are.
 
 Results go to standard output, remarks and errors to standard error. Exit status: 0; 1 when something went wrong; 2 for
 wrong usage or settings; 130 after Ctrl-C; 141 when nobody reads the output any more. Verbs that have others say so.

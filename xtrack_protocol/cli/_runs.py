@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from xtrack_protocol.cli._output import Kind, cell_json, value_text
+from xtrack_protocol.decode.meant import did_you_mean, near
 from xtrack_protocol.errors import ConfigurationError, RunNotFound
 from xtrack_protocol.runs import MetricSummary, RunState
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _Callback = TypeVar("_Callback", bound=Callable[..., Any])
 
 LIVE: Final = frozenset({"pending", "running"})
-_LISTED: Final = 5
 _LOOKED_AT: Final = 1000
 """Newest runs among whose names one is looked for that was meant."""
 
@@ -96,27 +95,6 @@ def _suggesting(store: Storage) -> Iterator[None]:
         if not close:
             raise
         raise RunNotFound(error.run, f"{did_you_mean(close)} {error.cure}") from None
-
-
-def near(asked: str, there: Sequence[str]) -> list[str]:
-    """Return which names may have been meant, three at most."""
-    by_part = [name for name in there if asked and asked.lower() in name.lower()]
-    return [*dict.fromkeys([*get_close_matches(asked, there, n=3), *by_part])][:3]
-
-
-def did_you_mean(names: Sequence[str]) -> str:
-    """Ask whether one of ``names`` was meant."""
-    return f"Did you mean {' or '.join(map(repr, names))}?"
-
-
-def near_or_some(asked: str, there: Sequence[str]) -> str:
-    """Say which names may have been meant, or else some that there are."""
-    found = near(asked, there)
-    if found:
-        return did_you_mean(found)
-    shown = ", ".join(map(repr, there[:_LISTED]))
-    more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
-    return f"There {'is' if len(there) == 1 else 'are'} {shown}{more}"
 
 
 def local_root(store: Storage) -> Path | None:

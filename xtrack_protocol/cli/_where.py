@@ -21,7 +21,7 @@ import attrs
 import click
 
 from xtrack_protocol.cli._output import remark, value_text
-from xtrack_protocol.cli._runs import did_you_mean, near
+from xtrack_protocol.decode.meant import did_you_mean, near
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.storage.answers import name_matches
 

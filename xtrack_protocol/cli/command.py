@@ -10,6 +10,7 @@ import msgspec
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._remote import client_to, configured, to_option, whole_id
 from xtrack_protocol.cli._runs import examples, local_root, opened, parse_pairs, reading
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.errors import ConfigurationError, RunNotFound
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def parse_value(text: str) -> Any:
 @click.option("--worker", metavar="ID", help="Only this worker. Default: every live one.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

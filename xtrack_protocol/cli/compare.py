@@ -17,13 +17,13 @@ from xtrack_protocol.cli._runs import (
     find_all,
     metric_json,
     metric_order,
-    near_or_some,
     opened,
     reading,
     run_titles,
     value_kind,
 )
 from xtrack_protocol.cli._where import Operand, parse_operand, sort_runs, tell_absent
+from xtrack_protocol.decode.meant import near_or_some
 from xtrack_protocol.decode.text import escape, free_as_json
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.views.cells import cut, distinct
@@ -147,11 +147,7 @@ def _by_value(states: list[RunState], names: list[str], metrics: list[str], best
             rows.append([f"{key} mean of workers' last", *("-" if mean is None else mean for mean in means)])
         judged = len(rows) - (1 if any(mean is not None for mean in means) else 3)
         marked |= {(judged, place) for place, state in enumerate(states, 1) if best.get(key) == state.run_id}
-    left_out = out.table(header, rows, marked=marked)
-    if left_out:
-        out.remark(
-            f"{left_out} more {'runs do' if left_out > 1 else 'run does'}n't fit here. --rows writes a line a run"
-        )
+    out.table(header, rows, marked=marked, column="run", cure="--rows writes a line a run")
 
 
 def _by_run(states: list[RunState], names: list[str], metrics: list[str], best: dict[str, str]) -> None:
@@ -185,9 +181,7 @@ def _by_run(states: list[RunState], names: list[str], metrics: list[str], best: 
         for number, state in enumerate(states)
         if best.get(key) == state.run_id
     }
-    left_out = out.table(header, rows, marked=marked)
-    if left_out:
-        out.remark(f"{left_out} more columns don't fit here. --metric chooses, --json has them all")
+    out.table(header, rows, marked=marked, cure="--metric chooses, --json has them all")
 
 
 # ------------------------------------------------------------------------------------------ which is the best

@@ -10,6 +10,7 @@ import click
 
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._runs import examples, json_option
+from xtrack_protocol.cli._seconds import Seconds
 
 if TYPE_CHECKING:
     from xtrack_protocol.server.keys import KeyInfo, Keyring
@@ -126,7 +127,7 @@ def rm(ids: tuple[str, ...], file: str | None, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0, max=1e9),
+    type=Seconds(),
     default=0.0,
     metavar="SECONDS",
     help="How long the old secret holds beside the new one. Default 0: it ends now.",

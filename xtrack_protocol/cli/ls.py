@@ -189,7 +189,7 @@ def command(
         none = f"no runs yet in {url}. `xtrack run -- python train.py` tracks one"
         out.remark("no runs match" if filtered else none)
     else:
-        out.table(*_table(states, shown))
+        out.table(*_table(states, shown), cure="--column chooses, --json has them all")
     if more:
         out.remark(f"only the first {limit} runs; --all shows all")
 

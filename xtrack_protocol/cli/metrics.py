@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from xtrack_protocol.cli import _output as out
-from xtrack_protocol.cli._runs import did_you_mean, examples, find, metric_json, near, opened, reading
+from xtrack_protocol.cli._runs import examples, find, metric_json, opened, reading
+from xtrack_protocol.decode.meant import did_you_mean, near
 from xtrack_protocol.runs import RunState, SeriesPoint
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import attrs
 import click
 
 from xtrack_protocol.cli import _output as out
-from xtrack_protocol.cli._runs import examples, find_all, metric_order, near_or_some, opened, reading, run_titles
+from xtrack_protocol.cli._runs import examples, find_all, metric_order, opened, reading, run_titles
+from xtrack_protocol.decode.meant import near_or_some
 from xtrack_protocol.runs import RunState
 from xtrack_protocol.views.chart import Look, chart, small_multiples
 from xtrack_protocol.views.curves import POINTS, Axis, Curve, read_curve

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._files import refuse_other_files
 from xtrack_protocol.cli._runs import examples, opened, reading
 from xtrack_protocol.decode.show import reason_of
+from xtrack_protocol.decode.source import STDIN
 from xtrack_protocol.decode.text import escape
 
 SECTION = "Files"
@@ -32,15 +38,40 @@ def parse_speed(_: click.Context, __: click.Parameter, text: str) -> Any:
     return factor
 
 
+def parse_files(context: click.Context, option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of files that are there, or ``-`` for standard input. Raises BadParameter."""
+    if names.count(STDIN) > 1:
+        raise click.BadParameter("standard input can be read once")
+    kind = click.Path(exists=True, dir_okay=False, allow_dash=True)
+    return tuple(str(kind(name, option, context)) for name in names)
+
+
+@contextmanager
+def _paths(names: tuple[str, ...]) -> Iterator[list[tuple[str, Path]]]:
+    """Give the files, each with what it is called.
+
+    Standard input is kept in a file meanwhile: what may go into the store is known only when all of it has been seen.
+    """
+    if STDIN not in names:
+        yield [(name, Path(name)) for name in names]
+        return
+    with tempfile.TemporaryDirectory(prefix="xtrack-replay-") as folder:
+        kept = Path(folder) / "stdin"
+        with kept.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [("<stdin>", kept) if name == STDIN else (name, Path(name)) for name in names]
+
+
 @click.command(
     "replay",
     epilog=examples(
         "xtrack replay run.bin",
         "xtrack replay run.bin --speed 10 --run-id again",
+        "ssh gpu1 cat run.bin | xtrack replay -",
         "xtrack replay ~/.xtrack/spool/RUN/*.xseg --store sqlite:///runs.db",
     ),
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=parse_files)
 @click.option(
     "--speed",
     default="instant",
@@ -54,15 +85,19 @@ def parse_speed(_: click.Context, __: click.Parameter, text: str) -> Any:
 def command(files: tuple[str, ...], speed: Any, run_id: str | None, store: str | None, as_json: bool) -> int:
     """Feed captured files into a store, which is made where there is none. A second time changes nothing.
 
+    FILE is a file of plain frames or a segment of a spool; - is standard input, which is read to its end first.
+
     Exit status 1 where frames were damaged or in conflict with what the store holds; the others are stored.
     """
     from xtrack_protocol.collector import Collector
 
-    for name in files:
-        refuse_other_files(Path(name))
-    with opened(store, writing=True, new=True) as target:
-        collector = Collector(target)
-        reports = [collector.replay_file(name, run_id=run_id, speed=speed) for name in files]
+    with _paths(files) as paths:
+        for name, path in paths:
+            refuse_other_files(path, name)
+        with opened(store, writing=True, new=True) as target:
+            collector = Collector(target)
+            replayed = [collector.replay_file(path, run_id=run_id, speed=speed) for _, path in paths]
+    reports = [attrs.evolve(report, path=name) for report, (name, _) in zip(replayed, paths, strict=True)]
     header = out.columns("file", *((name, "number") for name in _COUNTS), "runs")
     if as_json:
         out.as_json([_json(report) for report in reports])

@@ -12,6 +12,7 @@ import click
 
 from xtrack_protocol.cli._output import cell_text, remark, value_text
 from xtrack_protocol.cli._runs import examples, parse_pairs
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.decode.text import duration_text
 from xtrack_protocol.errors import (
     CommandNotExecutable,
@@ -64,9 +65,7 @@ class _RunCommand(click.Command):
 @click.option(
     "--resume", is_flag=True, help="Go on with the run of --run-id, which may be any RUN; its sessions are superseded."
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop the command after so long."
-)
+@click.option("--timeout", type=Seconds(above=True), metavar="SECONDS", help="Stop the command after so long.")
 @click.option(
     "--transport",
     metavar="HOW",

@@ -92,7 +92,6 @@ def command(
     import asyncio
 
     from xtrack_protocol.server import CollectorServer
-    from xtrack_protocol.storage import open_store
 
     where = None if tcp is None and unix is not None else parse_address(tcp or f"{_DEFAULT_HOST}:{_DEFAULT_PORT}")
     tls, fingerprint = _tls(where, tls_cert, tls_key, tls_client_ca, self_signed=tls_self_signed)
@@ -100,7 +99,7 @@ def command(
     gc.set_threshold(*_GC_THRESHOLD)
     _raise_file_limit()
     url = store_url(store)
-    with open_store(url) as target:
+    with _open_sound(url) as target:
         server = CollectorServer(
             target,
             tcp=where,
@@ -112,6 +111,29 @@ def command(
         )
         stopped_by = asyncio.run(_serve(server, target, fingerprint, keyed=keys is not None))
     return INTERRUPTED if stopped_by == signal.SIGINT else 0
+
+
+def _open_sound(url: str) -> Storage:
+    """Open the store. Raises StorageError for one of which can be seen at once that it is damaged.
+
+    A server that found out only when events come would take connections, and tell every worker to wait, for ever.
+    """
+    from xtrack_protocol.errors import StorageError, StoreCorrupt
+    from xtrack_protocol.storage import open_store
+    from xtrack_protocol.storage.sqlite import SQLiteStore
+
+    with contextlib.ExitStack() as opened:
+        try:
+            store = opened.enter_context(open_store(url))
+            if isinstance(store, SQLiteStore):
+                store.probe()
+        except StoreCorrupt as error:
+            check = f"xtrack store check --store {shlex.quote(url)}"
+            cure = f"`{check}` tells more. Serve a copy that `xtrack store backup` has made of it, or a new file"
+            again = "`xtrack sync --again` ships what is still in the spools of the workers"
+            raise StorageError(f"{error}. {cure}: {again}") from error
+        opened.pop_all()
+        return store
 
 
 def parse_address(text: str) -> tuple[str, int]:

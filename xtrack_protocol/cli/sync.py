@@ -11,6 +11,7 @@ import click
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._app import INTERRUPTED
 from xtrack_protocol.cli._runs import examples, json_option
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.errors import TransportError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ _SHOWN_WHOLE: Final = 20
 @click.option("--watch", is_flag=True, help=f"Go on, and look for more every {WATCH_SECONDS:g} s, until interrupted.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(0.1),
     default=30.0,
     metavar="SECONDS",
     help="Give up after so many seconds without progress. Default: 30.",

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from xtrack_protocol.cli import _output as out
 from xtrack_protocol.cli._remote import located, to_option
 from xtrack_protocol.cli._runs import examples, reading
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.decode.show import event_json, payload_text, reason_of
 from xtrack_protocol.decode.text import escape, escape_json, iso_utc, json_line, local_time
 from xtrack_protocol.wire import Frame
@@ -42,6 +44,7 @@ def parse_beginning(_: click.Context, __: click.Parameter, text: str) -> int | N
     epilog=examples(
         "xtrack tail latest",
         "xtrack tail baseline --from now",
+        "xtrack tail latest -n 20",
         "xtrack tail 8fb885314862 --to tls://collector:9999 --json",
     ),
 )
@@ -56,15 +59,30 @@ def parse_beginning(_: click.Context, __: click.Parameter, text: str) -> int | N
     help="Begin behind the run's Nth event, or with what comes from now on.",
 )
 @click.option(
+    "-n",
+    "--last",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Begin with the last N events there are, and go on with what comes. For runs of this machine.",
+)
+@click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     metavar="SECONDS",
     help="Give up when nothing has come for so long, with exit status 1. Default: wait for ever.",
 )
 @to_option
 @reading
+@click.pass_context
 def command(
-    run: str, beginning: int | None, timeout: float | None, to: str | None, store: str | None, as_json: bool
+    context: click.Context,
+    run: str,
+    beginning: int | None,
+    last: int | None,
+    timeout: float | None,
+    to: str | None,
+    store: str | None,
+    as_json: bool,
 ) -> int:
     """Show the events of a run as they come, one a line, until the run has ended.
 
@@ -76,8 +94,10 @@ def command(
     """
     if to is not None and store is not None:
         raise click.UsageError("--to and --store exclude each other")
+    if last is not None and context.get_parameter_source("beginning") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--last and --from exclude each other")
     show = _show_json if as_json else _show_columns if out.on_terminal() else _show_tabbed
-    with _events(run, beginning, timeout, to, store) as events:
+    with _events(run, beginning, last, timeout, to, store) as events:
         for position, frame in events:
             show(position, frame)
             if not events.behind:
@@ -111,17 +131,23 @@ class _Events:
 
 @contextmanager
 def _events(
-    run: str, beginning: int | None, timeout: float | None, to: str | None, store: str | None
+    run: str, beginning: int | None, last: int | None, timeout: float | None, to: str | None, store: str | None
 ) -> Iterator[_Events]:
     with located(run, to, store) as found:
         if found.store is not None:
             from xtrack_protocol.collector import Collector
 
-            passed = found.store.get_run(found.run_id).events if beginning is None else beginning
+            passed = beginning
+            if passed is None or last is not None:
+                passed = max(0, found.store.get_run(found.run_id).events - (last or 0))
             with Collector(found.store).subscribe(found.run_id, timeout=timeout, until_end=True) as local:
                 yield _Events(local, _numbered_here(local, passed))
             return
         assert found.client is not None
+        if last is not None:
+            raise click.UsageError(
+                "--last is for runs of this machine: a collector doesn't say how many events a run has. Use --from"
+            )
         client = found.client
         with client.subscribe(found.run_id, beginning, timeout=timeout, until_end=True, trouble=_tell) as remote:
             yield _Events(remote, ((event.position, event.frame) for event in remote))

@@ -18,6 +18,7 @@ from xtrack_protocol.cli._live import Estimate, Pace, status_line
 from xtrack_protocol.cli._remote import to_option
 from xtrack_protocol.cli._runs import LIVE, examples, find_all, opened, seconds_between, store_option
 from xtrack_protocol.cli._screen import Screen, can_take_the_screen, scrolled
+from xtrack_protocol.cli._seconds import Seconds
 from xtrack_protocol.cli._watch_page import Moment, Page, page, progress_of, trend_of
 from xtrack_protocol.cli._watch_runs import Moments, counts_text, runs_page
 from xtrack_protocol.cli.run import summary_lines
@@ -48,7 +49,7 @@ _WAIT: Final = 0.1
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--once", is_flag=True, help="Show how the run is now, and end.")
 @click.option(
-    "--interval", type=click.FloatRange(min=0.2), metavar="SECONDS",
+    "--interval", type=Seconds(0.2), metavar="SECONDS",
     help="Look so often. Default: at a terminal twice a second, elsewhere every 10 s.",
 )  # fmt: skip
 @click.option("--exit-status", "truthful", is_flag=True, help="Exit status 1 unless the run is completed.")

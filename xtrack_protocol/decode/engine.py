@@ -16,6 +16,7 @@ from xtrack_protocol.decode.source import Batch, Source
 from xtrack_protocol.decode.streams import BROKEN_PIPE, silence, write_text
 from xtrack_protocol.decode.text import escape
 from xtrack_protocol.errors import NotASegment, XTrackError
+from xtrack_protocol.ir import ENVELOPES
 
 GOOD: Final = 0
 BAD: Final = 1
@@ -35,7 +36,7 @@ class _Decoding:
         self._out = stdout
         self._err = stderr
         self._encoding = "utf-8" if options.format == "jsonl" else None
-        self._report = Report()
+        self._report = Report(sought=options.unknown_types)
         self._unreadable = False
         self._no_header = False
         self._width = shutil.get_terminal_size().columns if options.format == "text" and stdout.isatty() else None
@@ -43,6 +44,8 @@ class _Decoding:
 
     def run(self) -> int:
         try:
+            if self._options.follow:  # it may never end, and what is misspelt shows nothing meanwhile
+                self._tell_unknown(self._options.unknown_types, "events of it are shown when they come")
             self._decode_all()
             self._out.flush()
         except BrokenPipeError:
@@ -53,6 +56,8 @@ class _Decoding:
             self._say(f"xtrack decode: the output can't be written: {error.strerror or error}")
             return USAGE
         if self._report.frames or not (self._unreadable or self._no_header):
+            if not self._options.follow:
+                self._tell_unknown(self._report.absent, "and there is no event of it")
             self._say("xtrack decode: " + "\n".join(self._report.lines()))
         if self._unreadable:
             return USAGE
@@ -146,6 +151,14 @@ class _Decoding:
             if self._options.follow or not batch.input.is_regular():
                 self._out.flush()
         return until is None
+
+    def _tell_unknown(self, types: Iterable[str], otherwise: str) -> None:
+        """Say which types may be misspelt, in which case nothing would be shown, unnoticed."""
+        for name in sorted(types):
+            from xtrack_protocol.decode.meant import near_or_some
+
+            known = near_or_some(name, sorted(ENVELOPES))
+            self._complain(f"--type {name!r} is no type that the protocol knows, {otherwise}. {known}")
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(BrokenPipeError):

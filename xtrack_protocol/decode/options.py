@@ -11,6 +11,7 @@ import attrs
 
 from xtrack_protocol.decode.text import parse_since
 from xtrack_protocol.errors import ConfigurationError
+from xtrack_protocol.ir import ENVELOPES
 from xtrack_protocol.limits import FILE_LIMITS, FRAME_HARD_MAX, DecodeLimits
 
 JOBS_MAX: Final = 256
@@ -119,6 +120,11 @@ class Options:
     def filters(self) -> bool:
         """Whether some good frames are not to be shown."""
         return bool(self.runs or self.types or self.since_us is not None)
+
+    @property
+    def unknown_types(self) -> frozenset[str]:
+        """Which of ``types`` the protocol doesn't know: events may be of them all the same, or they are misspelt."""
+        return self.types - ENVELOPES.keys()
 
 
 def make_options(files: Sequence[str], values: dict[str, Any]) -> Options:

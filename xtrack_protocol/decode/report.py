@@ -51,10 +51,13 @@ class _Tally:
 class Report:
     """Counts over any number of inputs. Memory: a range set for each stream, and at most 1000 damaged ranges.
 
-    ``is_part``: it begins somewhere in an input, and is for the :meth:`take_part` of another one.
+    ``is_part``: it begins somewhere in an input, and is for the :meth:`take_part` of another one. ``sought``: types of
+    events of which it is to be told whether there are any.
     """
 
-    def __init__(self, *, is_part: bool = False) -> None:
+    def __init__(self, *, is_part: bool = False, sought: frozenset[str] = frozenset()) -> None:
+        self.absent = set(sought)
+        """Those of them that no event was of so far."""
         self._before = (_CURRENT,) if is_part else ()
         self.frames = 0
         self.bad = 0
@@ -93,6 +96,7 @@ class Report:
         self.torn += part.torn
         self.damaged_bytes += part.damaged_bytes
         self.damage += part.damage[: _KEPT - len(self.damage)]
+        self.absent &= part.absent
         for stream, theirs in part._streams.items():
             if stream.session_id == _CURRENT:
                 current = self._resolver.current(stream.run_id, stream.worker_id)
@@ -109,6 +113,8 @@ class Report:
     def take(self, batch: Batch) -> list[StreamId | None]:
         """Count a batch; return the stream of each frame."""
         self._begin(batch.input)
+        if self.absent:
+            self.absent -= {frame.envelope.event_type for frame in batch.frames if frame.envelope is not None}
         own = batch.input.stream
         streams: list[StreamId | None] = []
         for frame in batch.frames:

@@ -9,32 +9,22 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal may obey rather than show: C0 and C1 controls, line separators, and what turns the direction."""
+from xtrack_protocol._terminal import UNSAFE_IN_JSON
+from xtrack_protocol._terminal import escape as escape  # noqa: PLC0414 - who writes text finds it here
 
-_UNSAFE_IN_JSON: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""The same in JSON text, whose encoder has written the others as escapes."""
+_UNSAFE_IN_JSON: Final = re.compile(f"[{UNSAFE_IN_JSON}]")
 
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-_FORMULA_START: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_START: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet may take for a formula, as OWASP lists it."""
-
-
-def escape(text: str) -> str:
-    """Return ``text`` on one line, what a terminal would obey written as an escape (``\\x1b``). spec: ERR-1.3"""
-    return _UNSAFE.sub(_escaped, text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    letter = match.group()
-    code = ord(letter)
-    return _SHORT.get(letter) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def escape_json(text: str) -> str:
     """Return JSON text, and the same value, without what a terminal would obey."""
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _UNSAFE_IN_JSON.sub(_escaped_in_json, text)
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    return "\\u" + match.group().encode("utf-16-be").hex("-", 2).replace("-", "\\u")
 
 
 def csv_text(text: str) -> str:

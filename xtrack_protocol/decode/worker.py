@@ -108,7 +108,7 @@ def decode_part(part: Part, setup: Setup) -> Decoded:
     """Decode a part of a file. Raises OSError."""
     options = setup.options
     writer = Writer(options, width=setup.width)
-    report = Report(is_part=True)
+    report = Report(is_part=True, sought=options.unknown_types)
     texts: list[bytes] = []
     until = None
     with Path(os.fsdecode(part.path)).open("rb", buffering=0) as file:

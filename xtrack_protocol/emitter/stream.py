@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from xtrack_protocol._terminal import escape
 from xtrack_protocol._value import Value
 from xtrack_protocol.emitter.quick import NOWHERE, TurnLock, new_mark
 from xtrack_protocol.emitter.shrink import shrink, split_batch
@@ -520,16 +521,13 @@ class StreamEmitter:
             self.emit(RunStart(self.stream.run_id, sub=True))
 
 
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: "\\t"}
-
-
 def say(text: str) -> None:
     """Write a line on stderr, if there is one; a single line, whatever was logged."""
     stream = sys.stderr
     if stream is None:  # pythonw, or a daemon that closed it
         return
     try:
-        stream.write(f"xtrack: {text.translate(_CONTROLS)}\n")
+        stream.write(f"xtrack: {escape(text)}\n")
         stream.flush()
     except (OSError, ValueError, RuntimeError):  # the last one in a signal handler that has interrupted a write to it
         return  # a closed or broken stderr must not stop the training, and there is nobody to tell

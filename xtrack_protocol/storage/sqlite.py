@@ -49,7 +49,7 @@ from xtrack_protocol.storage.base import (
     StreamResult,
 )
 from xtrack_protocol.storage.sqlite_append import Batch
-from xtrack_protocol.storage.sqlite_check import check_store
+from xtrack_protocol.storage.sqlite_check import check_store, probe
 from xtrack_protocol.storage.sqlite_connections import BUSY_SECONDS, ConnectionPool, create_file
 from xtrack_protocol.storage.sqlite_events import EventReader, conflicts, told
 from xtrack_protocol.storage.sqlite_rows import find_run_row, insert_run, is_deleted, use_experiment
@@ -515,6 +515,14 @@ class SQLiteStore(Storage):
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+    def probe(self) -> None:
+        """Read a little of every part, which takes no longer in a large store. Raises StoreCorrupt.
+
+        For who is about to rely on a store, and can't wait for ``check``.
+        """
+        with self._pool.reading() as connection:
+            probe(connection, self.path)
 
     def check(self) -> list[str]:
         """Return what is damaged. Reads all of the store."""

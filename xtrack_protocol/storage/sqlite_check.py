@@ -7,17 +7,54 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, Final
 
-from xtrack_protocol.errors import DecodeError, StorageError
+from xtrack_protocol.errors import DecodeError, StorageError, StoreCorrupt
 from xtrack_protocol.session import RangeSet
 from xtrack_protocol.storage.answers import decode_stored, points_of
 from xtrack_protocol.storage.sqlite_blocks import StoredBlock, read_block
 from xtrack_protocol.storage.sqlite_rows import METRIC, kind_of, read_event
 from xtrack_protocol.storage.sqlite_runs import RunEntry, load_run, refolded, snapshot_problem
+from xtrack_protocol.storage.sqlite_schema import migrate
 
 _FINDINGS_MAX: Final = 100
+
+
+def probe(connection: sqlite3.Connection, path: str) -> None:
+    """Look whether every table and index is there, and read both of its ends; it takes no longer in a large store.
+
+    The ends are where most of what a store does begins. Raises StoreCorrupt, and sqlite3.DatabaseError for what can't
+    be read; the caller holds a read transaction.
+    """
+    there = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()
+    missing = sorted(_names_of_all() - {name for _, name, _, _ in there})
+    if missing:
+        raise StoreCorrupt(path, [f"it has no {name}" for name in missing])
+    for kind, name, table, sql in there:
+        if kind == "table":
+            keys = [
+                (place, column) for _, column, _, _, _, place in _pragma_rows(connection, "table_info", name) if place
+            ]
+            by, first = "NOT INDEXED", min(keys)[1] if keys else "rowid"
+        else:
+            by, first = f'INDEXED BY "{name}"', _pragma_rows(connection, "index_info", name)[0][2]
+        only = "".join((sql or "").partition(" WHERE ")[1:])  # an index of some rows isn't read for all of them
+        # By the first column alone, so that nothing is sorted; that of an expression has no name.
+        for order in (f'ORDER BY "{first}"', f'ORDER BY "{first}" DESC') if first else ("",):
+            connection.execute(f'SELECT 1 FROM "{table}" {by}{only} {order} LIMIT 1').fetchone()  # noqa: S608
+
+
+def _names_of_all() -> set[str]:
+    """Return the names of all tables and indexes of a store."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        migrate(fresh, ":memory:", 0)
+        return {name for (name,) in fresh.execute("SELECT name FROM sqlite_master")}
+
+
+def _pragma_rows(connection: sqlite3.Connection, pragma: str, name: str) -> list[tuple[Any, ...]]:
+    return connection.execute(f"SELECT * FROM pragma_{pragma}(?)", (name,)).fetchall()  # noqa: S608
 
 
 def check_store(connection: sqlite3.Connection, path: str) -> list[str]:

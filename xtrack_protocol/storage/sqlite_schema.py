@@ -234,7 +234,9 @@ def found_version(connection: sqlite3.Connection, path: object) -> int:
     if application_id != APPLICATION_ID:
         objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application_id or version or objects:
-            raise NotAStore(path, "is a SQLite database, but no store of XTrack")
+            raise NotAStore(
+                path, "is a SQLite database, but no store of XTrack. Give the path of a store, or of a new file"
+            )
         return 0
     newest = MIGRATIONS[-1].version
     if version > newest:

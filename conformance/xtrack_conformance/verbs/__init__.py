@@ -81,7 +81,7 @@ def selection(arguments: argparse.Namespace) -> Selection:
 
 def add_asking(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how a testee is asked."""
-    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="S", help="seconds for an answer (10)")
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="S", help="seconds for an answer (10)")
     parser.add_argument("--in-flight", type=_count, default=64, metavar="N", help="requests under way at most (64)")
 
 
@@ -94,7 +94,8 @@ def add_testee(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return an option's number of seconds, a day's at most. Raises ValueError."""
     value = float(text)
     if not 0 < value < 86_400:
         raise ValueError(text)

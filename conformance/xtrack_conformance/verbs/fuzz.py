@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import random
 import shlex
 from pathlib import Path
@@ -15,7 +16,7 @@ from xtrack_conformance.fuzz.asking import Asker
 from xtrack_conformance.fuzz.findings import Finding
 from xtrack_conformance.report import command_line
 from xtrack_conformance.reports import shortened
-from xtrack_conformance.verbs import FAILED, Context, UsageError, Verb, add_testee
+from xtrack_conformance.verbs import FAILED, Context, UsageError, Verb, add_testee, seconds
 from xtrack_conformance.verbs.report import show
 
 ROLES: Final = ("encoder", "decoder", "framer", "collector", "store")
@@ -25,14 +26,22 @@ MISSING: Final = "fuzz needs Hypothesis: pip install hypothesis"
 
 def _options(parser: argparse.ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long (60)")
+    budget.add_argument("--seconds", type=duration, default=60.0, metavar="S", help="how long (60)")
     budget.add_argument("--examples", type=int, metavar="N", help="how many of each kind, instead")
     parser.add_argument("--seed", type=int, metavar="N", help="search where an earlier run did")
     parser.add_argument("--role", action="append", default=[], choices=ROLES, help="only this role; may be repeated")
     parser.add_argument("--against", metavar="COMMAND", help="a second testee, in quotes: both must come to the same")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where findings are saved (here)")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds for an answer (10)")
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="S", help="seconds for an answer (10)")
     add_testee(parser)
+
+
+def duration(text: str) -> float:
+    """Return for how many seconds to search: as many as one likes, but some end. Raises ValueError."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def _fuzz(context: Context) -> int:
