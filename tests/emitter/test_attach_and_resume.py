@@ -137,7 +137,7 @@ def test_a_quicker_worker_of_the_same_launch_is_not_resumed(spool: Any, monkeypa
     rank1.end()
     assert spool.state("r").status == "failed"
     # In a process that begins later it is one.
-    monkeypatch.setattr(tracker, "_loaded_ns", 2**62)
+    monkeypatch.setattr(tracker, "began_ns", lambda: 2**62)
     again = Tracker.start_run(run_id="r", worker_id="1")
     assert again.resumed
     again.end()

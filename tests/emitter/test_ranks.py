@@ -322,7 +322,8 @@ def test_a_restart_with_fewer_workers(spool: Any, monkeypatch: pytest.MonkeyPatc
         set_all(monkeypatch, {**TORCH, "RANK": rank, "WORLD_SIZE": "3"})
         Tracker.start_run().end("failed")
     assert spool.state("torch-my-job").world_size == 3
-    monkeypatch.setattr(tracker, "_loaded_ns", time.time_ns())  # as a process that begins now has it
+    began = time.time_ns()
+    monkeypatch.setattr(tracker, "began_ns", lambda: began)  # as a process that begins now has it
     time.sleep(0.05)  # file times are coarser
     for rank in ("0", "1"):
         monkeypatch.setattr(tracker, "_bound", {})
@@ -334,7 +335,7 @@ def test_a_restart_with_fewer_workers(spool: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_a_quicker_rank_is_not_resumed(spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 0 has failed before rank 1 even began: no earlier attempt, so its word counts."""
-    monkeypatch.setattr(tracker, "_loaded_ns", 2**62)
+    monkeypatch.setattr(tracker, "began_ns", lambda: 2**62)
     for rank, status in (("0", "failed"), ("1", "completed")):
         monkeypatch.setattr(tracker, "_bound", {})
         set_all(monkeypatch, {**SRUN, "SLURM_PROCID": rank})
@@ -364,6 +365,29 @@ def test_a_forked_childs_end_is_not_the_workers(spool: Any, monkeypatch: pytest.
     run = Tracker.start_run()
     assert (run.run_id, run.resumed) == ("slurm-tiny-4.0", True)
     run.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="when a process began")
+def test_a_rank_that_imports_for_long_does_not_hide_the_failure_of_another(spool: Any) -> None:
+    """Of a job that begins again: rank 0 has failed while rank 1 is still importing something else."""
+    end = "input(); import sys, xtrack_protocol as x; x.start_run().end(sys.argv[1])"
+
+    def start(rank: str, status: str, attempt: str) -> subprocess.Popen[str]:
+        env = {**os.environ, **SRUN, "SLURM_PROCID": rank, "SLURM_RESTART_COUNT": attempt}
+        return subprocess.Popen([sys.executable, "-c", end, status], stdin=subprocess.PIPE, text=True, env=env)
+
+    def go_on(worker: subprocess.Popen[str]) -> None:
+        worker.communicate("\n", timeout=60)
+        assert worker.returncode == 0
+
+    for rank in ("0", "1"):
+        go_on(start(rank, "failed", "0"))
+    late = start("1", "completed", "1")
+    time.sleep(0.1)  # when a process began is known to a hundredth of a second
+    go_on(start("0", "failed", "1"))
+    go_on(late)
+    state = spool.state("slurm-tiny-4.0")
+    assert (state.status, [summary.superseded for summary in state.streams].count(True)) == ("failed", 2)
 
 
 # ------------------------------------------------------------------------------------------ real processes

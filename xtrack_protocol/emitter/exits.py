@@ -11,13 +11,9 @@ import atexit
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NoReturn, Protocol
-
-LOADED_NS: Final = time.time_ns()
-"""When the package was imported, in nanoseconds since the Unix epoch: about when the process began."""
 
 
 class OpenRun(Protocol):

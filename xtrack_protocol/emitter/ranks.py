@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ import msgspec
 
 from xtrack_protocol._value import Value
 
+_LOADED_NS: Final = time.time_ns()
 _WHOLE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _STEPS_MAX: Final = 0xFFFF_FFF0
 """Slurm's step ids from here on are no steps of srun's: batch script, interactive shell, external processes."""
@@ -235,6 +237,19 @@ def parent_of(pid: int) -> int:
     tells, and ValueError or IndexError where it tells something else.
     """
     return int(_stat(pid)[1])
+
+
+def began_ns() -> int:
+    """Return when this process began, in nanoseconds since the Unix epoch; where no system tells, or it was forked
+    later, when the package was imported, which may be long after its launch: another package is imported first.
+    """
+    try:
+        second = os.sysconf("SC_CLK_TCK")
+        ticks = int(_stat(os.getpid())[19]) + 1  # it began within that one
+        age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * 1_000_000_000 // second
+    except (AttributeError, OSError, ValueError, IndexError):
+        return _LOADED_NS
+    return min(_LOADED_NS, time.time_ns() - age_ns)
 
 
 def _stat(pid: int) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 from xtrack_protocol._value import Value
 from xtrack_protocol.emitter import exits
 from xtrack_protocol.emitter.checks import Guard
-from xtrack_protocol.emitter.ranks import Rank, find_rank
+from xtrack_protocol.emitter.ranks import Rank, began_ns, find_rank
 from xtrack_protocol.emitter.run import Run
 from xtrack_protocol.emitter.stream import StreamEmitter, new_session_id, say
 from xtrack_protocol.emitter.surroundings import find_environment, find_source
@@ -41,8 +41,6 @@ for its setdefault is atomic without a lock, which a fork might find held."""
 
 _warned_of: Final[dict[str, object]] = {}
 """What this process has been warned of; a dict as above."""
-
-_loaded_ns: Final = exits.LOADED_NS
 
 stream_class: type[StreamEmitter] = StreamEmitter
 """What new runs emit by. Listeners put one in its place that they hear of."""
@@ -482,7 +480,7 @@ def _earlier_sessions(identity: _Identity, worker: str, transport: Transport) ->
         {
             stream.session_id
             for stream in over
-            if identity.resume or stream.worker_id == worker or (is_again and _is_older_than_us(run_dir, stream))
+            if identity.resume or stream.worker_id == worker or (is_again and is_older_than_us(run_dir, stream))
         }
     )
 
@@ -520,13 +518,13 @@ def _is_over(run_dir: Path, stream: StreamId, *, is_asked_for: bool) -> bool:
     return is_asked_for if is_held is None else not is_held
 
 
-def _is_older_than_us(run_dir: Path, stream: StreamId) -> bool:
+def is_older_than_us(run_dir: Path, stream: StreamId) -> bool:
     """Whether a session of another worker was over before this process began: else it is one of our own launch that
     was quicker, perhaps to fail, and its word counts.
     """
     prefix = f"{safe_name(stream.session_id)}."
     written_ns = [path.stat().st_mtime_ns for path in segments(run_dir) if path.name.startswith(prefix)]
-    return max(written_ns, default=0) < _loaded_ns
+    return max(written_ns, default=0) < began_ns()
 
 
 def _run_id_in_full(identity: _Identity, experiment: str | None) -> str | RunId:

@@ -23,7 +23,7 @@ from xtrack_protocol.emitter import Run as XTrackRun
 from xtrack_protocol.emitter import current
 from xtrack_protocol.emitter.ranks import find_rank
 from xtrack_protocol.emitter.stream import say
-from xtrack_protocol.emitter.tracker import checked_id, next_run_id, open_given, worker_of
+from xtrack_protocol.emitter.tracker import checked_id, is_older_than_us, next_run_id, open_given, worker_of
 from xtrack_protocol.emitter.values import NotANumber, as_mapping, brief, shown_in_error, to_int64, to_number, to_text
 from xtrack_protocol.errors import ConfigurationError, RunNotFound, StorageError
 from xtrack_protocol.integrations._run import guard
@@ -340,13 +340,14 @@ def _find_bound(run_id: str | None, transport: Transport, worker: str) -> tuple[
 
 def _last_step(store: Storage, state: RunState, transport: LocalTransport, worker: str) -> int | None:
     """Return the highest step of a run, rewound ones and system metrics left out, and what this launch's other workers
-    have logged, which are on their way already.
+    have logged, which are on their way already or were quicker.
     """
     folder = SpoolDir(transport.root).run_dir(state.run_id)
     begun = {
         stream.session_id
         for stream in (summary.stream for summary in state.streams)
-        if stream.worker_id != worker and is_locked(lock_path(folder, stream.session_id))
+        if stream.worker_id != worker
+        and (is_locked(lock_path(folder, stream.session_id)) or not is_older_than_us(folder, stream))
     }
     steps: list[int] = []
     for key, metric in state.metrics.items():
