@@ -97,7 +97,9 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         (SESSION, "self._max_payload = min(FRAME_MAX_EMIT, max_frame)", "self._max_payload = max_frame // 2"),
     ),
     "emitter-ignores-windows": ((SESSION, "Window(limits.window_events, limits.window_bytes)", "Window()"),),
-    "emitter-stops-at-window-0": ((OUTGOING, "        if not self.events:\n", "        if self.events < 0:\n"),),
+    "emitter-stops-at-window-0": (
+        (OUTGOING, "        if not self.events and events == 1:\n", "        if self.events < 0:\n"),
+    ),
     "emitter-other-auth-scheme": ((ENDPOINT, "Auth(AUTH_SCHEME, self.key)", 'Auth("bearer", self.key)'),),
     "emitter-shows-the-key": (
         (SHIPPER, 'f"the key was not accepted: {reason}"', 'f"the key {self.endpoint.key} was not accepted: {reason}"'),
@@ -173,6 +175,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-out-of-order": (
         (CONNECTION, "        self._out.append(frame)\n",
         "        self._out.insert(max(0, len(self._out) - 1), frame)\n"),
+        (SESSION, "self._out += map(frame_payload, payloads)", "self._out += map(frame_payload, reversed(payloads))"),
     ),
     "emitter-resend-changes-events": (
         (
@@ -195,6 +198,8 @@ EDITS: dict[str, tuple[Edit, ...]] = {
     "emitter-acked-when-sent": (
         (LANE, "            self._sent = max(self._sent, last)\n",
         "            self._sent = self.note.acked = max(self._sent, last)\n"),
+        (LANE, "        self._sent = max(self._sent, self._next - 1)\n",
+        "        self._sent = self.note.acked = max(self._sent, self._next - 1)\n"),
     ),
     "emitter-refuses-lower-acks": (
         (SESSION, "            self._tell(Rewound(entry.stream, ack.seq))\n",

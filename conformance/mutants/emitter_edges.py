@@ -32,7 +32,7 @@ EDITS: dict[str, tuple[Edit, ...]] = {
         "return command.worker_id is None or (run_matches and command.worker_id == stream.worker_id)"),
     ),
     "emitter-window-never-freed": (
-        (OUTGOING, "            self.events -= 1\n", "            self.events -= 0\n"),
+        (OUTGOING, "            self.events -= len(gone)\n", "            self.events -= 0\n"),
     ),
     "emitter-opens-again-after-a-hold": ((SESSION, HELD, f"{HELD}{OPENED}"),),
     "emitter-takes-busy-for-fenced": (
